@@ -1,0 +1,79 @@
+using System.Net;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
+namespace OverlayNet.Contracts;
+
+/// <summary>The one way JSON is written and read between nodes, at the API and on disk: camelCase, enums as camelCase strings, addresses as text.</summary>
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+    UnmappedMemberHandling = JsonUnmappedMemberHandling.Skip,
+    Converters = [
+        typeof(IPAddressConverter), typeof(IPNetworkConverter),
+        typeof(CamelCaseEnumConverter<NodeRole>), typeof(CamelCaseEnumConverter<NodeAvailability>),
+        typeof(CamelCaseEnumConverter<NodeState>), typeof(CamelCaseEnumConverter<EndpointMode>),
+        typeof(CamelCaseEnumConverter<PortProtocol>), typeof(CamelCaseEnumConverter<PublishMode>),
+        typeof(CamelCaseEnumConverter<BalancerKind>), typeof(CamelCaseEnumConverter<EndpointState>),
+        typeof(CamelCaseEnumConverter<EndpointKind>)])]
+[JsonSerializable(typeof(Node))]
+[JsonSerializable(typeof(Network))]
+[JsonSerializable(typeof(Service))]
+[JsonSerializable(typeof(Endpoint))]
+[JsonSerializable(typeof(List<Node>))]
+[JsonSerializable(typeof(List<Network>))]
+[JsonSerializable(typeof(List<Service>))]
+[JsonSerializable(typeof(List<Endpoint>))]
+[JsonSerializable(typeof(ErrorBody))]
+[JsonSerializable(typeof(NetworkCreateRequest))]
+[JsonSerializable(typeof(ServiceCreateRequest))]
+[JsonSerializable(typeof(ServiceUpdateRequest))]
+[JsonSerializable(typeof(AttachRequest))]
+[JsonSerializable(typeof(AttachResponse))]
+[JsonSerializable(typeof(EndpointCreateRequest))]
+[JsonSerializable(typeof(EndpointUpdateRequest))]
+[JsonSerializable(typeof(NodeUpdateRequest))]
+[JsonSerializable(typeof(HeartbeatRequest))]
+[JsonSerializable(typeof(HeartbeatResponse))]
+[JsonSerializable(typeof(JoinRequest))]
+[JsonSerializable(typeof(JoinResponse))]
+[JsonSerializable(typeof(InitRequest))]
+[JsonSerializable(typeof(JoinClusterRequest))]
+[JsonSerializable(typeof(TokenBody))]
+[JsonSerializable(typeof(WatchMessage))]
+[JsonSerializable(typeof(RegistrySnapshot))]
+[JsonSerializable(typeof(ClusterEvent))]
+[JsonSerializable(typeof(List<ClusterEvent>))]
+[JsonSerializable(typeof(StatusReport))]
+[JsonSerializable(typeof(DoctorReport))]
+[JsonSerializable(typeof(List<BackendReport>))]
+[JsonSerializable(typeof(DnsQueryReport))]
+public sealed partial class OverlayNetJson : JsonSerializerContext;
+
+/// <summary>Enums as camelCase words.</summary>
+public sealed class CamelCaseEnumConverter<TEnum>() : JsonStringEnumConverter<TEnum>(JsonNamingPolicy.CamelCase, allowIntegerValues: false)
+    where TEnum : struct, Enum;
+
+/// <summary>IP addresses of either family in their usual text form.</summary>
+public sealed class IPAddressConverter : JsonConverter<IPAddress>
+{
+    public override IPAddress Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
+        IPAddress.TryParse(reader.GetString(), out var address)
+            ? address
+            : throw new JsonException($"'{reader.GetString()}' is not an IP address");
+
+    public override void Write(Utf8JsonWriter writer, IPAddress value, JsonSerializerOptions options) =>
+        writer.WriteStringValue(value.ToString());
+}
+
+/// <summary>Prefixes in CIDR form.</summary>
+public sealed class IPNetworkConverter : JsonConverter<IPNetwork>
+{
+    public override IPNetwork Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
+        IPNetwork.TryParse(reader.GetString(), out var prefix)
+            ? prefix
+            : throw new JsonException($"'{reader.GetString()}' is not a prefix in CIDR form");
+
+    public override void Write(Utf8JsonWriter writer, IPNetwork value, JsonSerializerOptions options) =>
+        writer.WriteStringValue(value.ToString());
+}

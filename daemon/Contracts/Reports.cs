@@ -1,0 +1,126 @@
+using System.Net;
+
+namespace OverlayNet.Contracts;
+
+/// <summary>What <c>overlaynet status</c> shows of one node.</summary>
+public sealed record StatusReport
+{
+    /// <summary>"running", or "dead" when made from kernel and disk alone.</summary>
+    public required string Daemon { get; init; }
+    public int? Pid { get; init; }
+    public string Version { get; init; } = "";
+    public string? ClusterId { get; init; }
+    public string? NodeId { get; init; }
+    public string? NodeName { get; init; }
+    public NodeRole? Role { get; init; }
+
+    /// <summary>The newest revision this node has heard of, and the one its kernel reflects.</summary>
+    public long RegistryRevision { get; init; }
+    public long AppliedRevision { get; init; }
+
+    /// <summary>False while the managers are out of reach: what is served is the last snapshot.</summary>
+    public bool ManagersReachable { get; init; }
+    public double? SecondsSinceManager { get; init; }
+    public IReadOnlyList<string> Managers { get; init; } = [];
+    public IReadOnlyList<PartStatus> Parts { get; init; } = [];
+    public IReadOnlyList<NodeLag> Nodes { get; init; } = [];
+    public IReadOnlyList<NetworkStatus> Networks { get; init; } = [];
+    public IReadOnlyList<ServiceStatus> Services { get; init; } = [];
+
+    /// <summary>Kernel features that are missing, each with the path chosen instead.</summary>
+    public IReadOnlyList<string> Missing { get; init; } = [];
+}
+
+/// <summary>One part of the daemon: overlay, vip, dns, registry, agent.</summary>
+public sealed record PartStatus
+{
+    public required string Name { get; init; }
+    public long Revision { get; init; }
+    public bool Ok { get; init; } = true;
+    public string? LastError { get; init; }
+    public DateTimeOffset? LastErrorAt { get; init; }
+    public string Detail { get; init; } = "";
+}
+
+public sealed record NodeLag
+{
+    public required string Name { get; init; }
+    public NodeState State { get; init; }
+    public NodeRole Role { get; init; }
+    public required IPAddress Address { get; init; }
+    public long AppliedRevision { get; init; }
+    public long Lag { get; init; }
+    public double? SecondsSinceHeartbeat { get; init; }
+}
+
+public sealed record NetworkStatus
+{
+    public required string Name { get; init; }
+    public int Vni { get; init; }
+    public string Subnets { get; init; } = "";
+    public bool Present { get; init; }
+    public string Netns { get; init; } = "";
+    public int LocalEndpoints { get; init; }
+    public int RemoteEndpoints { get; init; }
+}
+
+public sealed record ServiceStatus
+{
+    public required string Name { get; init; }
+    public required string Network { get; init; }
+    public string Vip { get; init; } = "";
+    public string Balancer { get; init; } = "";
+
+    /// <summary>Why this balancer was chosen.</summary>
+    public string Why { get; init; } = "";
+    public int Healthy { get; init; }
+    public int Total { get; init; }
+}
+
+/// <summary>One finding of the doctor.</summary>
+public sealed record Finding
+{
+    /// <summary>error, warning or info.</summary>
+    public required string Severity { get; init; }
+
+    /// <summary>A stable word, such as <c>desired-state.fdb</c>.</summary>
+    public required string Check { get; init; }
+    public required string Object { get; init; }
+    public required string Message { get; init; }
+    public string? Evidence { get; init; }
+    public string? Remedy { get; init; }
+}
+
+public sealed record DoctorReport
+{
+    public required string Node { get; init; }
+    public IReadOnlyList<string> Checked { get; init; } = [];
+    public IReadOnlyList<Finding> Findings { get; init; } = [];
+}
+
+/// <summary>One real server as the balancer on the asked node sees it.</summary>
+public sealed record BackendReport
+{
+    public required string Endpoint { get; init; }
+    public required string Node { get; init; }
+    public IPAddress? Address4 { get; init; }
+    public IPAddress? Address6 { get; init; }
+    public EndpointState State { get; init; }
+    public int Weight { get; init; }
+
+    /// <summary>The share of new connections, 0..1, that follows from the weights.</summary>
+    public double Share { get; init; }
+}
+
+/// <summary>What <c>overlaynet dns query</c> prints.</summary>
+public sealed record DnsQueryReport
+{
+    public required string Name { get; init; }
+    public required string Type { get; init; }
+    public required string Rcode { get; init; }
+    public IReadOnlyList<string> Answers { get; init; } = [];
+
+    /// <summary>Which rule answered, from which revision, cache entry or upstream.</summary>
+    public string Why { get; init; } = "";
+    public long Revision { get; init; }
+}
