@@ -1,0 +1,301 @@
+using System.Collections.Immutable;
+using OverlayNet.Contracts;
+
+namespace OverlayNet.Daemon.Registry;
+
+/// <summary>
+/// The registry at one revision, in memory. Immutable: a change gives a new snapshot that shares what stayed the same,
+/// so planners may keep and compare snapshots by reference.
+/// </summary>
+public sealed class Snapshot
+{
+    /// <summary>The least length of an id's beginning that refers to the object, as in Docker's short ids.</summary>
+    private const int MinIdPrefix = 4;
+
+    private static readonly ImmutableHashSet<string> NoIds = ImmutableHashSet<string>.Empty;
+
+    private readonly ImmutableDictionary<string, ImmutableHashSet<string>> _byName;
+    private readonly ImmutableDictionary<string, ImmutableHashSet<string>> _serviceEndpoints;
+    private readonly ImmutableDictionary<string, ImmutableHashSet<string>> _networkEndpoints;
+    private readonly ImmutableDictionary<string, ImmutableHashSet<string>> _networkServices;
+
+    private Snapshot(Builder from)
+    {
+        ClusterId = from.ClusterId;
+        ClusterDomain = from.ClusterDomain;
+        Incarnation = from.Incarnation;
+        Revision = from.Revision;
+        Nodes = from.Nodes.ToImmutable();
+        Networks = from.Networks.ToImmutable();
+        Services = from.Services.ToImmutable();
+        Endpoints = from.Endpoints.ToImmutable();
+        _byName = from.ByName.ToImmutable();
+        _serviceEndpoints = from.ServiceEndpoints.ToImmutable();
+        _networkEndpoints = from.NetworkEndpoints.ToImmutable();
+        _networkServices = from.NetworkServices.ToImmutable();
+    }
+
+    /// <summary>A registry without any object, at revision 0 of incarnation 0.</summary>
+    public static Snapshot Empty { get; } = From(new RegistrySnapshot { ClusterId = "", ClusterDomain = "overlay.internal" });
+
+    public string ClusterId { get; }
+
+    public string ClusterDomain { get; }
+
+    public long Incarnation { get; }
+
+    public long Revision { get; }
+
+    /// <summary>By id.</summary>
+    public ImmutableDictionary<string, Node> Nodes { get; }
+
+    /// <summary>By id.</summary>
+    public ImmutableDictionary<string, Network> Networks { get; }
+
+    /// <summary>By id.</summary>
+    public ImmutableDictionary<string, Service> Services { get; }
+
+    /// <summary>By id.</summary>
+    public ImmutableDictionary<string, Endpoint> Endpoints { get; }
+
+    public static Snapshot From(RegistrySnapshot contract)
+    {
+        var builder = new Builder
+        {
+            ClusterId = contract.ClusterId,
+            ClusterDomain = contract.ClusterDomain,
+            Incarnation = contract.Incarnation,
+            Revision = contract.Revision,
+        };
+        foreach (var node in contract.Nodes)
+            builder.Put(node);
+        foreach (var network in contract.Networks)
+            builder.Put(network);
+        foreach (var service in contract.Services)
+            builder.Put(service);
+        foreach (var endpoint in contract.Endpoints)
+            builder.Put(endpoint);
+        return new Snapshot(builder);
+    }
+
+    /// <summary>Objects are ordered by id, so that equal registries give equal text.</summary>
+    public RegistrySnapshot ToContract() => new()
+    {
+        ClusterId = ClusterId,
+        ClusterDomain = ClusterDomain,
+        Incarnation = Incarnation,
+        Revision = Revision,
+        Nodes = Ordered(Nodes),
+        Networks = Ordered(Networks),
+        Services = Ordered(Services),
+        Endpoints = Ordered(Endpoints),
+    };
+
+    /// <summary>
+    /// The registry after a message of the watch stream: a snapshot replaces everything, changes of a revision not newer than
+    /// <see cref="Revision"/> are ignored, a sign of life only moves the revision.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">Changes of another incarnation: the watcher has to start from a snapshot.</exception>
+    public Snapshot Apply(WatchMessage message)
+    {
+        if (message.Snapshot is not null)
+            return From(message.Snapshot);
+        if (message.Incarnation != Incarnation)
+            throw new InvalidOperationException(
+                $"changes of incarnation {message.Incarnation} do not apply to a snapshot of incarnation {Incarnation}");
+        if (message.Revision <= Revision)
+            return this;
+        var builder = new Builder(this) { Revision = message.Revision };
+        foreach (var change in message.Changes ?? [])
+            builder.Apply(change);
+        return new Snapshot(builder);
+    }
+
+    /// <summary>By id, name, or the beginning of an id.</summary>
+    public Lookup<Node> FindNode(string reference) => Find(Nodes, Kinds.Node, "", reference, n => n.Id);
+
+    /// <summary>By id, name, or the beginning of an id.</summary>
+    public Lookup<Network> FindNetwork(string reference) => Find(Networks, Kinds.Network, "", reference, n => n.Id);
+
+    /// <summary>By id, name, or the beginning of an id.</summary>
+    /// <param name="networkId">Id of the network to look in; null: all, where equal names make the reference ambiguous.</param>
+    public Lookup<Service> FindService(string reference, string? networkId = null) =>
+        Find(Services, Kinds.Service, networkId, reference, s => s.Id, s => networkId is null || s.NetworkId == networkId);
+
+    /// <summary>By id, name, or the beginning of an id.</summary>
+    /// <param name="networkId">Id of the network to look in; null: all, where equal names make the reference ambiguous.</param>
+    public Lookup<Endpoint> FindEndpoint(string reference, string? networkId = null) =>
+        Find(Endpoints, Kinds.Endpoint, networkId, reference, e => e.Id, e => networkId is null || e.NetworkId == networkId);
+
+    /// <summary>The endpoints behind a service, in no particular order.</summary>
+    public IEnumerable<Endpoint> EndpointsOf(Service service) => Members(_serviceEndpoints, service.Id, Endpoints);
+
+    /// <summary>Container and node endpoints of a network, in no particular order.</summary>
+    public IEnumerable<Endpoint> EndpointsOf(Network network) => Members(_networkEndpoints, network.Id, Endpoints);
+
+    public IEnumerable<Service> ServicesOf(Network network) => Members(_networkServices, network.Id, Services);
+
+    /// <summary>The id of a node's own endpoint on a network.</summary>
+    public static string NodeEndpointId(string nodeId, string networkId) => $"node-{nodeId}-{networkId}";
+
+    /// <summary>A node's own endpoint on a network, or null while it has none.</summary>
+    public Endpoint? NodeEndpoint(string nodeId, string networkId) =>
+        Endpoints.GetValueOrDefault(NodeEndpointId(nodeId, networkId));
+
+    private static IEnumerable<T> Members<T>(
+        ImmutableDictionary<string, ImmutableHashSet<string>> index, string id, ImmutableDictionary<string, T> objects)
+    {
+        foreach (var member in index.GetValueOrDefault(id, NoIds))
+            yield return objects[member];
+    }
+
+    private static List<T> Ordered<T>(ImmutableDictionary<string, T> objects) =>
+        [.. objects.OrderBy(o => o.Key, StringComparer.Ordinal).Select(o => o.Value)];
+
+    private Lookup<T> Find<T>(
+        ImmutableDictionary<string, T> objects, string kind, string? scope, string reference, Func<T, string> id,
+        Func<T, bool>? within = null)
+        where T : class
+    {
+        if (reference.Length == 0)
+            return Lookup<T>.None;
+        if (objects.TryGetValue(reference, out var exact) && (within is null || within(exact)))
+            return Lookup<T>.Of([exact]);
+        var name = reference.ToLowerInvariant();
+        var named = _byName.GetValueOrDefault(NameKey(kind, scope, name), NoIds);
+        if (!named.IsEmpty)
+            return Lookup<T>.Of([.. named.Order(StringComparer.Ordinal).Select(i => objects[i])]);
+        if (reference.Length < MinIdPrefix)
+            return Lookup<T>.None;
+        return Lookup<T>.Of([.. objects.Values
+            .Where(o => id(o).StartsWith(reference, StringComparison.Ordinal) && (within is null || within(o)))]);
+    }
+
+    /// <param name="scope">Id of a network; "" for kinds without one; null: whatever the network.</param>
+    private static string NameKey(string kind, string? scope, string name) => $"{kind}/{scope ?? "*"}/{name}";
+
+    private sealed class Builder
+    {
+        public Builder()
+        {
+        }
+
+        public Builder(Snapshot from)
+        {
+            ClusterId = from.ClusterId;
+            ClusterDomain = from.ClusterDomain;
+            Incarnation = from.Incarnation;
+            Nodes = from.Nodes.ToBuilder();
+            Networks = from.Networks.ToBuilder();
+            Services = from.Services.ToBuilder();
+            Endpoints = from.Endpoints.ToBuilder();
+            ByName = from._byName.ToBuilder();
+            ServiceEndpoints = from._serviceEndpoints.ToBuilder();
+            NetworkEndpoints = from._networkEndpoints.ToBuilder();
+            NetworkServices = from._networkServices.ToBuilder();
+        }
+
+        public string ClusterId { get; init; } = "";
+        public string ClusterDomain { get; init; } = "";
+        public long Incarnation { get; init; }
+        public long Revision { get; init; }
+        public ImmutableDictionary<string, Node>.Builder Nodes { get; } = ImmutableDictionary.CreateBuilder<string, Node>();
+        public ImmutableDictionary<string, Network>.Builder Networks { get; } = ImmutableDictionary.CreateBuilder<string, Network>();
+        public ImmutableDictionary<string, Service>.Builder Services { get; } = ImmutableDictionary.CreateBuilder<string, Service>();
+        public ImmutableDictionary<string, Endpoint>.Builder Endpoints { get; } = ImmutableDictionary.CreateBuilder<string, Endpoint>();
+        public ImmutableDictionary<string, ImmutableHashSet<string>>.Builder ByName { get; } = Index();
+        public ImmutableDictionary<string, ImmutableHashSet<string>>.Builder ServiceEndpoints { get; } = Index();
+        public ImmutableDictionary<string, ImmutableHashSet<string>>.Builder NetworkEndpoints { get; } = Index();
+        public ImmutableDictionary<string, ImmutableHashSet<string>>.Builder NetworkServices { get; } = Index();
+
+        public void Apply(RegistryChange change)
+        {
+            if (change.Node is not null)
+                Put(change.Node);
+            if (change.Network is not null)
+                Put(change.Network);
+            if (change.Service is not null)
+                Put(change.Service);
+            if (change.Endpoint is not null)
+                Put(change.Endpoint);
+            if (change.DeletedId is not null)
+                Delete(change.DeletedKind, change.DeletedId);
+        }
+
+        public void Put(Node node)
+        {
+            Delete(Kinds.Node, node.Id);
+            Nodes[node.Id] = node;
+            Add(ByName, NameKey(Kinds.Node, "", node.Name), node.Id);
+        }
+
+        public void Put(Network network)
+        {
+            Delete(Kinds.Network, network.Id);
+            Networks[network.Id] = network;
+            Add(ByName, NameKey(Kinds.Network, "", network.Name), network.Id);
+        }
+
+        public void Put(Service service)
+        {
+            Delete(Kinds.Service, service.Id);
+            Services[service.Id] = service;
+            Add(ByName, NameKey(Kinds.Service, service.NetworkId, service.Name), service.Id);
+            Add(ByName, NameKey(Kinds.Service, null, service.Name), service.Id);
+            Add(NetworkServices, service.NetworkId, service.Id);
+        }
+
+        public void Put(Endpoint endpoint)
+        {
+            Delete(Kinds.Endpoint, endpoint.Id);
+            Endpoints[endpoint.Id] = endpoint;
+            Add(ByName, NameKey(Kinds.Endpoint, endpoint.NetworkId, endpoint.Name), endpoint.Id);
+            Add(ByName, NameKey(Kinds.Endpoint, null, endpoint.Name), endpoint.Id);
+            Add(NetworkEndpoints, endpoint.NetworkId, endpoint.Id);
+            if (endpoint.ServiceId is not null)
+                Add(ServiceEndpoints, endpoint.ServiceId, endpoint.Id);
+        }
+
+        private void Delete(string? kind, string id)
+        {
+            switch (kind)
+            {
+                case Kinds.Node when Nodes.Remove(id, out var node):
+                    Remove(ByName, NameKey(Kinds.Node, "", node.Name), id);
+                    break;
+                case Kinds.Network when Networks.Remove(id, out var network):
+                    Remove(ByName, NameKey(Kinds.Network, "", network.Name), id);
+                    break;
+                case Kinds.Service when Services.Remove(id, out var service):
+                    Remove(ByName, NameKey(Kinds.Service, service.NetworkId, service.Name), id);
+                    Remove(ByName, NameKey(Kinds.Service, null, service.Name), id);
+                    Remove(NetworkServices, service.NetworkId, id);
+                    break;
+                case Kinds.Endpoint when Endpoints.Remove(id, out var endpoint):
+                    Remove(ByName, NameKey(Kinds.Endpoint, endpoint.NetworkId, endpoint.Name), id);
+                    Remove(ByName, NameKey(Kinds.Endpoint, null, endpoint.Name), id);
+                    Remove(NetworkEndpoints, endpoint.NetworkId, id);
+                    if (endpoint.ServiceId is not null)
+                        Remove(ServiceEndpoints, endpoint.ServiceId, id);
+                    break;
+            }
+        }
+
+        private static ImmutableDictionary<string, ImmutableHashSet<string>>.Builder Index() =>
+            ImmutableDictionary.CreateBuilder<string, ImmutableHashSet<string>>();
+
+        private static void Add(ImmutableDictionary<string, ImmutableHashSet<string>>.Builder index, string key, string id) =>
+            index[key] = index.GetValueOrDefault(key, NoIds).Add(id);
+
+        private static void Remove(ImmutableDictionary<string, ImmutableHashSet<string>>.Builder index, string key, string id)
+        {
+            if (!index.TryGetValue(key, out var ids))
+                return;
+            ids = ids.Remove(id);
+            if (ids.IsEmpty)
+                index.Remove(key);
+            else
+                index[key] = ids;
+        }
+    }
+}
