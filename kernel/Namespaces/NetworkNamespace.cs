@@ -1,0 +1,120 @@
+using System.Runtime.ExceptionServices;
+using Microsoft.Win32.SafeHandles;
+
+namespace OverlayNet.Kernel;
+
+/// <summary>
+/// An open network namespace. Keep it only as long as an operation takes: an open handle, like a socket made
+/// inside, keeps a namespace alive after its owner deleted it.
+/// </summary>
+public sealed unsafe class NetworkNamespace : IDisposable
+{
+    private const nuint NsGetNsType = 0xb703; // NS_GET_NSTYPE, linux/nsfs.h
+    private readonly SafeFileHandle handle;
+
+    private NetworkNamespace(SafeFileHandle handle, string path)
+    {
+        this.handle = handle;
+        Path = path;
+    }
+
+    /// <summary>The path it was opened by.</summary>
+    public string Path { get; }
+
+    /// <summary>For netlink attributes such as IFLA_NET_NS_FD and for setns(2); valid until disposed.</summary>
+    public int Fd => (int)handle.DangerousGetHandle();
+
+    /// <summary>Opens the namespace a path stands for.</summary>
+    /// <exception cref="KernelException">The path does not exist, or is not a network namespace (EINVAL).</exception>
+    public static NetworkNamespace Open(string path)
+    {
+        var fd = Libc.Open(path, Libc.O_RDONLY | Libc.O_CLOEXEC, 0);
+        if (fd < 0)
+            throw Libc.Failure($"network namespace {path}");
+        var handle = new SafeFileHandle(fd, ownsHandle: true);
+        // A named namespace that was never mounted over is an empty file, and any file opens: ask nsfs what it is.
+        if (Libc.Ioctl(fd, NsGetNsType, 0) != Libc.CLONE_NEWNET)
+        {
+            handle.Dispose();
+            throw new KernelException($"network namespace {path}", Libc.EINVAL, "the path is not a network namespace");
+        }
+        return new NetworkNamespace(handle, path);
+    }
+
+    /// <summary>The namespace of the calling thread.</summary>
+    public static NetworkNamespace OpenCurrent() => Open($"/proc/self/task/{Libc.GetTid()}/ns/net");
+
+    /// <summary>The namespace the process started in (its main thread never moves).</summary>
+    public static NetworkNamespace OpenHost() => Open("/proc/self/ns/net");
+
+    /// <summary>Runs a function on a thread of its own inside this namespace; the thread ends with it.</summary>
+    /// <exception cref="KernelException">setns failed. What <paramref name="function"/> throws comes through as it is.</exception>
+    public T Run<T>(Func<T> function)
+    {
+        T result = default!;
+        RunOnThread(() =>
+        {
+            if (Libc.SetNs(Fd, Libc.CLONE_NEWNET) != 0)
+                throw Libc.Failure($"enter network namespace {Path}");
+            result = function();
+        });
+        return result;
+    }
+
+    /// <inheritdoc cref="Run{T}(Func{T})"/>
+    public void Run(Action action) => Run(() =>
+    {
+        action();
+        return 0;
+    });
+
+    /// <summary>
+    /// The kernel's 64-bit name of this namespace (SO_NETNS_COOKIE, Linux 5.14): unique until reboot, also seen by BPF programs.
+    /// </summary>
+    public ulong Cookie() => Run(() =>
+    {
+        var fd = Libc.Socket(Libc.AF_INET, Libc.SOCK_DGRAM | Libc.SOCK_CLOEXEC, 0);
+        if (fd < 0)
+            throw Libc.Failure($"socket in {Path}");
+        try
+        {
+            ulong cookie;
+            uint length = sizeof(ulong);
+            if (Libc.GetSockOpt(fd, Libc.SOL_SOCKET, Libc.SO_NETNS_COOKIE, &cookie, &length) != 0)
+                throw Libc.Failure($"cookie of network namespace {Path}");
+            return cookie;
+        }
+        finally
+        {
+            Libc.Close(fd);
+        }
+    });
+
+    /// <summary>Writes a sysctl inside this namespace, skipping the write when the value is there already.</summary>
+    /// <param name="name">Below /proc/sys, with slashes: <c>net/ipv4/ip_forward</c>.</param>
+    /// <exception cref="IOException">The sysctl does not exist or may not be written.</exception>
+    public void SetSysctl(string name, string value) => Run(() => Sysctl.Write(name, value));
+
+    public void Dispose() => handle.Dispose();
+
+    /// <summary>Runs an action on a fresh thread whose namespaces may be changed freely: it never returns to a pool.</summary>
+    internal static void RunOnThread(Action action)
+    {
+        ExceptionDispatchInfo? failure = null;
+        var thread = new Thread(() =>
+        {
+            try
+            {
+                action();
+            }
+            catch (Exception e)
+            {
+                failure = ExceptionDispatchInfo.Capture(e);
+            }
+        }, 256 * 1024)
+        { IsBackground = true, Name = "netns" };
+        thread.Start();
+        thread.Join();
+        failure?.Throw();
+    }
+}
