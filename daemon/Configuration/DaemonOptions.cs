@@ -1,0 +1,46 @@
+using System.Net;
+using OverlayNet.Contracts;
+using OverlayNet.Dns;
+
+namespace OverlayNet.Daemon.Configuration;
+
+/// <summary>Everything an operator can set. Every value has a key in <see cref="OptionKeys"/>.</summary>
+public sealed class DaemonOptions
+{
+    /// <summary>Directory of everything that survives a restart.</summary>
+    public string State { get; set; } = "/var/lib/overlaynet";
+
+    /// <summary>Path of the API's unix socket.</summary>
+    public string Socket { get; set; } = "/run/overlaynet/overlaynet.sock";
+    public string NodeName { get; set; } = Dns.SafeHostName();
+
+    /// <summary>The underlay address; null: the one the default route leaves from.</summary>
+    public IPAddress? NodeAddress { get; set; }
+    public string Dc { get; set; } = "dc1";
+    public string ClusterDomain { get; set; } = "overlay.internal";
+
+    /// <summary>TCP port for other nodes.</summary>
+    public int ApiPort { get; set; } = 7373;
+
+    /// <summary>UDP port of the VXLAN underlay.</summary>
+    public int VxlanPort { get; set; } = 4789;
+    public IReadOnlyList<IPEndPoint> Upstreams { get; set; } = [];
+    public string ResolvConf { get; set; } = "/etc/resolv.conf";
+    public IReadOnlyList<DnsDomainUpstreams> DomainUpstreams { get; set; } = [];
+    public TimeSpan HeartbeatInterval { get; set; } = TimeSpan.FromSeconds(1);
+    public TimeSpan UnmanagedAfter { get; set; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>How often the kernel is compared with the desired state when nothing has happened.</summary>
+    public TimeSpan ResyncInterval { get; set; } = TimeSpan.FromSeconds(3);
+
+    /// <summary>auto, ipvs, nft or ebpf, for services that do not say.</summary>
+    public BalancerKind Balancer { get; set; }
+    public LogLevel LogLevel { get; set; } = LogLevel.Information;
+    public bool LogJson { get; set; }
+
+    private static class Dns
+    {
+        /// <summary>The host's first label in lower case, as a node's name must be one DNS label.</summary>
+        public static string SafeHostName() => Environment.MachineName.Split('.')[0].ToLowerInvariant();
+    }
+}

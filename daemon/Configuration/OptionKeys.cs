@@ -1,0 +1,89 @@
+using System.Globalization;
+using System.Net;
+using OverlayNet.Contracts;
+using OverlayNet.Dns;
+
+namespace OverlayNet.Daemon.Configuration;
+
+/// <summary>One setting: its key in the file (also <c>--section-key</c> and <c>OVERLAYNET_SECTION_KEY</c>), what it means, and how its text is read.</summary>
+public sealed record OptionKey(string Key, string Meaning, Action<DaemonOptions, string> Set);
+
+/// <summary>The one table of settings, for the file, the environment, the flags and the documentation.</summary>
+public static class OptionKeys
+{
+    public static IReadOnlyList<OptionKey> All { get; } =
+    [
+        new("state", "directory of everything that survives a restart", (o, v) => o.State = Absolute(v)),
+        new("socket", "path of the API's unix socket", (o, v) => o.Socket = Absolute(v)),
+        new("node.name", "this node's name, one DNS label; default: the host's name", (o, v) => o.NodeName = Label(v)),
+        new("node.address", "underlay address; default: the one the default route leaves from", (o, v) => o.NodeAddress = Address(v)),
+        new("node.dc", "name of the data centre, one DNS label", (o, v) => o.Dc = Label(v)),
+        new("cluster.domain", "DNS domain of the cluster, taken at init", (o, v) => o.ClusterDomain = v.TrimEnd('.').ToLowerInvariant()),
+        new("listen.port", "TCP port of the API for other nodes", (o, v) => o.ApiPort = Port(v)),
+        new("vxlan.port", "UDP port of the VXLAN underlay, the same on every node", (o, v) => o.VxlanPort = Port(v)),
+        new("dns.upstreams", "servers for names that are not the cluster's, in order; default: those of dns.resolvConf", (o, v) => o.Upstreams = [.. List(v).Select(EndPoint)]),
+        new("dns.resolvConf", "resolv.conf(5) to follow when no upstreams are set", (o, v) => o.ResolvConf = Absolute(v)),
+        new("dns.domains", "upstreams by domain: corp.example=10.0.0.53, ...", (o, v) => o.DomainUpstreams = Domains(v)),
+        new("agent.heartbeat", "seconds between signs of life to the managers", (o, v) => o.HeartbeatInterval = Seconds(v, 0.1)),
+        new("agent.resync", "seconds between comparisons of kernel and desired state", (o, v) => o.ResyncInterval = Seconds(v, 0.1)),
+        new("manager.unmanagedAfter", "seconds of silence after which a node is shown as unmanaged", (o, v) => o.UnmanagedAfter = Seconds(v, 1)),
+        new("vip.balancer", "auto, ipvs, nft or ebpf, for services that do not say", (o, v) => o.Balancer = Word<BalancerKind>(v)),
+        new("log.level", "trace, debug, information, warning, error", (o, v) => o.LogLevel = Word<LogLevel>(v)),
+        new("log.json", "log one JSON object a line: true or false", (o, v) => o.LogJson = bool.TryParse(v, out var on) ? on : throw new FormatException("say true or false")),
+    ];
+
+    private static string Absolute(string value) => Path.IsPathRooted(value) ? value : throw new FormatException("give an absolute path");
+
+    private static IPAddress Address(string value) =>
+        IPAddress.TryParse(value, out var address) ? address : throw new FormatException("give an IPv4 or IPv6 address");
+
+    private static int Port(string value) =>
+        int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out var port) && port is > 0 and < 65536
+            ? port
+            : throw new FormatException("give a port from 1 to 65535");
+
+    private static TimeSpan Seconds(string value, double least) =>
+        double.TryParse(value, NumberStyles.Float, CultureInfo.InvariantCulture, out var seconds) && seconds >= least && seconds <= 86400
+            ? TimeSpan.FromSeconds(seconds)
+            : throw new FormatException(string.Create(CultureInfo.InvariantCulture, $"give seconds from {least} to 86400"));
+
+    private static string Label(string value)
+    {
+        var name = value.ToLowerInvariant();
+        return name.Length is > 0 and <= 63 && name[0] != '-' && name[^1] != '-' && name.All(c => char.IsAsciiLetterOrDigit(c) || c == '-')
+            ? name
+            : throw new FormatException("give one DNS label: letters, digits and hyphens, at most 63");
+    }
+
+    private static T Word<T>(string value) where T : struct, Enum =>
+        Enum.TryParse<T>(value, ignoreCase: true, out var word) && !int.TryParse(value, out _)
+            ? word
+            : throw new FormatException($"say one of {string.Join(", ", Enum.GetNames<T>()).ToLowerInvariant()}");
+
+    private static IPEndPoint EndPoint(string value)
+    {
+        if (IPAddress.TryParse(value, out var address))
+            return new IPEndPoint(address, 53);
+        return IPEndPoint.TryParse(value, out var endPoint) && endPoint.Port != 0
+            ? endPoint
+            : throw new FormatException($"'{value}' is not an address or address:port");
+    }
+
+    private static List<DnsDomainUpstreams> Domains(string value)
+    {
+        var domains = new Dictionary<string, List<IPEndPoint>>();
+        foreach (var entry in List(value))
+        {
+            var parts = entry.Split('=', 2);
+            if (parts.Length != 2)
+                throw new FormatException($"'{entry}' is not DOMAIN=SERVER");
+            var domain = parts[0].Trim().TrimEnd('.').ToLowerInvariant();
+            if (!domains.TryGetValue(domain, out var servers))
+                domains[domain] = servers = [];
+            servers.Add(EndPoint(parts[1].Trim()));
+        }
+        return [.. domains.Select(entry => new DnsDomainUpstreams(entry.Key, entry.Value))];
+    }
+
+    private static string[] List(string value) => value.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+}

@@ -1,0 +1,21 @@
+using OverlayNet.Contracts;
+
+namespace OverlayNet.Daemon.Planners;
+
+/// <summary>Names of kernel objects, derived from ids so that a successor finds what its predecessor made.</summary>
+public static class ObjectNames
+{
+    private const int ShortIdLength = 6;
+
+    // 15 octets fit a link name (IFNAMSIZ - 1).
+    private const int VethIdLength = 12;
+
+    /// <summary>The part of a node's id that its kernel objects carry, so that several daemons on one machine never collide.</summary>
+    public static string ShortId(string nodeId) => nodeId[..Math.Min(ShortIdLength, nodeId.Length)];
+
+    /// <summary>The network's own namespace on a node: <c>on-NODE-NETWORK</c>.</summary>
+    public static string Netns(string nodeId, Network network) => $"on-{ShortId(nodeId)}-{network.Name}";
+
+    /// <summary>The bridge port of an endpoint, inside the network's namespace.</summary>
+    public static string HostVeth(Endpoint endpoint) => $"ve{endpoint.Id[..Math.Min(VethIdLength, endpoint.Id.Length)]}";
+}

@@ -1,0 +1,121 @@
+using System.Net;
+using OverlayNet.Contracts;
+using OverlayNet.Daemon.Registry;
+using OverlayNet.Kernel;
+using OverlayNet.Vip;
+
+namespace OverlayNet.Daemon.Planners;
+
+/// <summary>From a snapshot to what the balancers of one node are to do. Pure: the same snapshot gives the same plan.</summary>
+public static class VipPlanner
+{
+    public static VipConfig Plan(Snapshot snapshot, string nodeId) => new()
+    {
+        Revision = snapshot.Revision,
+        Networks =
+        [
+            .. LocalNetworks.Of(snapshot, nodeId)
+                .OrderBy(network => network.Vni)
+                .Select(network => PlanNetwork(snapshot, nodeId, network)),
+        ],
+    };
+
+    /// <summary>
+    /// <paramref name="next"/> plus the services that only <paramref name="previous"/> has: what must be in place
+    /// until no name points at them any more.
+    /// </summary>
+    public static VipConfig Union(VipConfig previous, VipConfig next)
+    {
+        var before = previous.Networks.ToDictionary(network => network.Id);
+        return next with
+        {
+            Networks =
+            [
+                .. next.Networks.Select(network => before.GetValueOrDefault(network.Id) is { } old
+                    ? network with
+                    {
+                        Services =
+                        [
+                            .. network.Services,
+                            .. old.Services.ExceptBy(network.Services.Select(service => service.Id), service => service.Id),
+                        ],
+                    }
+                    : network),
+            ],
+        };
+    }
+
+    private static VipNetwork PlanNetwork(Snapshot snapshot, string nodeId, Network network)
+    {
+        var own = snapshot.NodeEndpoint(nodeId, network.Id);
+        return new VipNetwork
+        {
+            Id = network.Id,
+            Name = network.Name,
+            Vni = network.Vni,
+            Netns = ObjectNames.Netns(nodeId, network),
+            Subnet4 = network.Subnet4,
+            Subnet6 = network.Subnet6,
+            NodeAddress4 = own?.Address4,
+            NodeAddress6 = own?.Address6,
+            Tasks =
+            [
+                .. snapshot.EndpointsOf(network)
+                    .Where(endpoint => endpoint.Kind == EndpointKind.Container && endpoint.NodeId == nodeId)
+                    .OrderBy(endpoint => endpoint.Id, StringComparer.Ordinal)
+                    .Select(endpoint => new VipTask
+                    {
+                        EndpointId = endpoint.Id,
+                        NetnsPath = endpoint.Netns,
+                        Interface = endpoint.Interface,
+                        BridgePort = ObjectNames.HostVeth(endpoint),
+                        Address4 = endpoint.Address4,
+                        Address6 = endpoint.Address6,
+                        Mac = MacAddress.Parse(endpoint.Mac),
+                    }),
+            ],
+            Services =
+            [
+                .. snapshot.ServicesOf(network)
+                    .Where(service => service.EndpointMode == EndpointMode.Vip)
+                    .OrderBy(service => service.Id, StringComparer.Ordinal)
+                    .Select(service => PlanService(snapshot, nodeId, service)),
+            ],
+        };
+    }
+
+    private static VipService PlanService(Snapshot snapshot, string nodeId, Service service) => new()
+    {
+        Id = service.Id,
+        Name = service.Name,
+        Addresses = [.. new[] { service.Vip4, service.Vip6 }.OfType<IPAddress>()],
+        Ports =
+        [
+            .. service.Ports.Select(port => new VipPort(
+                port.Protocol == PortProtocol.Tcp ? VipPort.Tcp : VipPort.Udp,
+                (ushort)port.Port,
+                (ushort)port.Target,
+                (ushort)port.Published,
+                port.Mode == PublishMode.Host)),
+        ],
+        Scheduler = service.Scheduler,
+        AffinitySeconds = service.AffinitySeconds,
+        Balancer = service.Balancer.ToString().ToLowerInvariant(),
+        DrainSeconds = service.DrainSeconds,
+        RealServers =
+        [
+            .. snapshot.EndpointsOf(service)
+                .Where(Weights.IsRealServer)
+                .OrderBy(endpoint => endpoint.Id, StringComparer.Ordinal)
+                .Select(endpoint => new RealServer
+                {
+                    EndpointId = endpoint.Id,
+                    Address4 = endpoint.Address4,
+                    Address6 = endpoint.Address6,
+                    Mac = MacAddress.Parse(endpoint.Mac),
+                    Weight = Weights.Balanced(endpoint),
+                    Local = endpoint.NodeId == nodeId,
+                }),
+        ],
+    };
+}

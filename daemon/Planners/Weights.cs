@@ -1,0 +1,28 @@
+using OverlayNet.Contracts;
+
+namespace OverlayNet.Daemon.Planners;
+
+/// <summary>
+/// One place where an endpoint's state becomes a share of traffic, so that balancer, SRV and API agree. A healthy
+/// endpoint counts eight times its weight and a recovering one twice: a share of 2/8 until it has proven itself.
+/// </summary>
+public static class Weights
+{
+    private const int Healthy = 8, Recovering = 2, Most = 65535;
+
+    /// <summary>What the balancer uses, 0-65535.</summary>
+    public static int Balanced(Endpoint endpoint) => endpoint.State switch
+    {
+        EndpointState.Healthy => Math.Min(endpoint.Weight * Healthy, Most),
+        EndpointState.Recovering => Math.Min(endpoint.Weight * Recovering, Most),
+        _ => 0,
+    };
+
+    /// <summary>Whether the balancer should know the endpoint at all: a draining one stays, at weight 0, so that its flows live on.</summary>
+    public static bool IsRealServer(Endpoint endpoint) => endpoint is
+    {
+        Kind: EndpointKind.Container,
+        State: EndpointState.Healthy or EndpointState.Recovering or EndpointState.Draining
+            or EndpointState.Unhealthy or EndpointState.Maintenance,
+    };
+}
