@@ -35,7 +35,11 @@ public static class OptionKeys
     private static string Absolute(string value) => Path.IsPathRooted(value) ? value : throw new FormatException("give an absolute path");
 
     private static IPAddress Address(string value) =>
-        IPAddress.TryParse(value, out var address) ? address : throw new FormatException("give an IPv4 or IPv6 address");
+        TryAddress(value) ?? throw new FormatException("give an IPv4 or IPv6 address");
+
+    /// <summary>Strict: the runtime's parser also takes the historic short forms (10.1 for 10.0.0.1) and drops the port of [::1]:53.</summary>
+    private static IPAddress? TryAddress(string value) =>
+        !value.StartsWith('[') && IPAddress.TryParse(value, out var address) && (value.Contains(':') || value.Count(c => c == '.') == 3) ? address : null;
 
     private static int Port(string value) =>
         int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out var port) && port is > 0 and < 65536
@@ -62,7 +66,7 @@ public static class OptionKeys
 
     private static IPEndPoint EndPoint(string value)
     {
-        if (IPAddress.TryParse(value, out var address))
+        if (TryAddress(value) is { } address)
             return new IPEndPoint(address, 53);
         return IPEndPoint.TryParse(value, out var endPoint) && endPoint.Port != 0
             ? endPoint

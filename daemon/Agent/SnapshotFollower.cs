@@ -1,0 +1,157 @@
+using OverlayNet.Contracts;
+using OverlayNet.Daemon.Registry;
+
+namespace OverlayNet.Daemon.Agent;
+
+/// <summary>
+/// Keeps the node's copy of the registry: starts from the file, follows a manager's watch stream, and goes on with what
+/// it has while none answers.
+/// </summary>
+public sealed partial class SnapshotFollower(RegistryClient client, SnapshotFile file, TimeProvider time, ILogger<SnapshotFollower> logger)
+{
+    // Signs of life come each second; a stream silent for longer is dead although its connection may not know it.
+    private static readonly TimeSpan Silence = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan FirstRetry = TimeSpan.FromMilliseconds(50), LastRetry = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan SaveDelay = TimeSpan.FromMilliseconds(200);
+    private readonly Lock _gate = new();
+    private Snapshot _current = Snapshot.Empty;
+    private TaskCompletionSource _changed = NewSignal();
+    private long _lastContact;
+    private long _savedRevision = -1;
+
+    /// <summary>The newest registry this node knows.</summary>
+    public Snapshot Current => Volatile.Read(ref _current);
+
+    /// <summary>False until a snapshot was read from the file or a manager: then nothing is known, and nothing is not empty.</summary>
+    public bool Synced { get; private set; }
+
+    /// <summary>Since the last word of a manager; null: never heard one.</summary>
+    public TimeSpan? SinceContact => Volatile.Read(ref _lastContact) is var stamp and not 0 ? time.GetElapsedTime(stamp) : null;
+
+    /// <summary>Completes at the next change.</summary>
+    public Task Changed
+    {
+        get
+        {
+            lock (_gate)
+                return _changed.Task;
+        }
+    }
+
+    /// <summary>Reads the file of the run before.</summary>
+    public void Load()
+    {
+        if (file.Load() is not { } saved)
+            return;
+        _savedRevision = saved.Revision;
+        Publish(saved);
+        Log.Loaded(logger, saved.Revision, saved.Endpoints.Count);
+    }
+
+    /// <summary>Completes once <see cref="Current"/> is at least that new.</summary>
+    public async Task WaitFor(long revision, CancellationToken cancellation)
+    {
+        while (true)
+        {
+            var changed = Changed;
+            if (Current.Revision >= revision)
+                return;
+            await changed.WaitAsync(cancellation).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Follows until cancelled.</summary>
+    public async Task Run(CancellationToken cancellation)
+    {
+        var saving = SaveChanges(cancellation);
+        var retry = FirstRetry;
+        while (!cancellation.IsCancellationRequested)
+        {
+            var before = Volatile.Read(ref _lastContact);
+            try
+            {
+                await FollowOnce(cancellation).ConfigureAwait(false);
+            }
+            catch (Exception e) when (e is RegistryRefusal or IOException or HttpRequestException or OperationCanceledException or InvalidOperationException && !cancellation.IsCancellationRequested)
+            {
+                Log.Lost(logger, Current.Revision, e.Message);
+            }
+            retry = Volatile.Read(ref _lastContact) != before ? FirstRetry : TimeSpan.FromTicks(Math.Min(retry.Ticks * 2, LastRetry.Ticks));
+            // Jitter, so that a manager's return is not met by every agent at once.
+            await Task.Delay(retry * (0.5 + Random.Shared.NextDouble()), time, cancellation).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+        await saving.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+    }
+
+    private async Task FollowOnce(CancellationToken cancellation)
+    {
+        using var watchdog = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        watchdog.CancelAfter(Silence);
+        var current = Current;
+        await foreach (var message in client.Watch(Synced ? current.Revision : -1, current.Incarnation, watchdog.Token).ConfigureAwait(false))
+        {
+            watchdog.CancelAfter(Silence);
+            Volatile.Write(ref _lastContact, time.GetTimestamp());
+            if (message.Snapshot is null && message.Changes is null && message.Revision <= Current.Revision)
+                continue;
+            var next = Current.Apply(message);
+            if (message.Snapshot is not null)
+                Log.Relisted(logger, next.Incarnation, next.Revision);
+            Publish(next);
+        }
+    }
+
+    private void Publish(Snapshot snapshot)
+    {
+        TaskCompletionSource changed;
+        lock (_gate)
+        {
+            Volatile.Write(ref _current, snapshot);
+            Synced = true;
+            changed = _changed;
+            _changed = NewSignal();
+        }
+        changed.SetResult();
+    }
+
+    private async Task SaveChanges(CancellationToken cancellation)
+    {
+        while (!cancellation.IsCancellationRequested)
+        {
+            var changed = Changed;
+            if (Synced && Current.Revision != _savedRevision)
+            {
+                var snapshot = Current;
+                try
+                {
+                    file.Save(snapshot);
+                    _savedRevision = snapshot.Revision;
+                }
+                catch (IOException e)
+                {
+                    Log.SaveFailed(logger, snapshot.Revision, e.Message);
+                }
+                await Task.Delay(SaveDelay, time, cancellation).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                continue;
+            }
+            await changed.WaitAsync(cancellation).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+    }
+
+    private static TaskCompletionSource NewSignal() => new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    private static partial class Log
+    {
+        [LoggerMessage(1, LogLevel.Information, "registry: read from disk, revision {Revision}, {Endpoints} endpoints")]
+        public static partial void Loaded(ILogger logger, long revision, int endpoints);
+
+        [LoggerMessage(2, LogLevel.Warning, "registry: stream lost, serving revision {Revision}: {Reason}")]
+        public static partial void Lost(ILogger logger, long revision, string reason);
+
+        [LoggerMessage(3, LogLevel.Information, "registry: whole snapshot, incarnation {Incarnation}, revision {Revision}")]
+        public static partial void Relisted(ILogger logger, long incarnation, long revision);
+
+        [LoggerMessage(4, LogLevel.Error, "registry: snapshot of revision {Revision} not saved: {Reason}")]
+        public static partial void SaveFailed(ILogger logger, long revision, string reason);
+    }
+}

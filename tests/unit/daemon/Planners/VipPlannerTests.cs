@@ -1,0 +1,59 @@
+using OverlayNet.Contracts;
+using OverlayNet.Daemon.Planners;
+using static OverlayNet.UnitTests.Daemon.Planners.TestRegistry;
+
+namespace OverlayNet.UnitTests.Daemon.Planners;
+
+public class VipPlannerTests
+{
+    [Fact]
+    public void A_node_without_an_endpoint_on_the_network_plans_nothing()
+    {
+        var plan = VipPlanner.Plan(With([Own(NodeB, 2), Endpoint("e1", NodeB, 11)]), NodeA);
+
+        Assert.Empty(plan.Networks);
+        Assert.Equal(7, plan.Revision);
+    }
+
+    [Theory]
+    [InlineData(EndpointState.Healthy, 8)]
+    [InlineData(EndpointState.Recovering, 2)]
+    [InlineData(EndpointState.Draining, 0)]
+    [InlineData(EndpointState.Unhealthy, 0)]
+    public void Weight_follows_from_state(EndpointState state, int weight)
+    {
+        var plan = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11, state)]), NodeA);
+
+        var server = Assert.Single(Assert.Single(plan.Networks[0].Services).RealServers);
+        Assert.Equal(weight, server.Weight);
+        Assert.True(server.Local);
+    }
+
+    [Fact]
+    public void An_endpoint_whose_path_is_not_there_yet_takes_no_traffic()
+    {
+        var plan = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11, EndpointState.Starting)]), NodeA);
+
+        Assert.Empty(Assert.Single(plan.Networks[0].Services).RealServers);
+        Assert.Single(plan.Networks[0].Tasks);
+    }
+
+    [Fact]
+    public void Dnsrr_services_have_no_balancer()
+    {
+        var plan = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11)], services: [Service(EndpointMode.Dnsrr)]), NodeA);
+
+        Assert.Empty(plan.Networks[0].Services);
+    }
+
+    [Fact]
+    public void The_union_keeps_a_removed_service_until_its_name_is_gone()
+    {
+        var endpoints = new[] { Own(NodeA, 2), Endpoint("e1", NodeA, 11, service: null) };
+        var before = VipPlanner.Plan(With(endpoints), NodeA);
+        var after = VipPlanner.Plan(With(endpoints, services: []), NodeA);
+
+        Assert.Empty(after.Networks[0].Services);
+        Assert.Equal("web", Assert.Single(VipPlanner.Union(before, after).Networks[0].Services).Name);
+    }
+}
