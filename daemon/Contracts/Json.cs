@@ -30,6 +30,7 @@ namespace OverlayNet.Contracts;
 [JsonSerializable(typeof(ServiceUpdateRequest))]
 [JsonSerializable(typeof(AttachRequest))]
 [JsonSerializable(typeof(AttachResponse))]
+[JsonSerializable(typeof(DetachRequest))]
 [JsonSerializable(typeof(EndpointCreateRequest))]
 [JsonSerializable(typeof(EndpointUpdateRequest))]
 [JsonSerializable(typeof(NodeUpdateRequest))]

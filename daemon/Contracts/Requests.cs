@@ -216,3 +216,11 @@ public sealed record TokenBody
     public required string Worker { get; init; }
     public required string Manager { get; init; }
 }
+
+/// <summary>By endpoint (id or name), or by network and namespace.</summary>
+public sealed record DetachRequest
+{
+    public string? Endpoint { get; init; }
+    public string? Network { get; init; }
+    public string? Netns { get; init; }
+}
