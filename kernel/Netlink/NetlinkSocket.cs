@@ -252,7 +252,14 @@ public sealed class NetlinkSocket : IDisposable
         }
     }
 
-    private NetlinkMessageReader ReceiveDatagram() => new(buffer.AsSpan(0, transport.Receive(buffer)));
+    private NetlinkMessageReader ReceiveDatagram()
+    {
+        var length = transport.Receive(buffer);
+        // Without this, a request under way when the socket is stopped would wait for its answer for ever.
+        if (length == 0)
+            throw new OperationCanceledException("the netlink socket was stopped while a request waited for its answer");
+        return new NetlinkMessageReader(buffer.AsSpan(0, length));
+    }
 
     /// <summary>struct nlmsgerr: a negative errno, the failed message's header (or all of it), then extended ack attributes.</summary>
     private static NetlinkResult ParseError(in NetlinkMessage message)
