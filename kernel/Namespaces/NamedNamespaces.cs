@@ -96,7 +96,8 @@ public static unsafe class NamedNamespaces
             throw Libc.Failure($"make {Directory} a shared mount");
     }
 
-    private static void InHostMounts(Action action) => NetworkNamespace.RunOnThread(() =>
+    /// <summary>Runs an action on a thread of its own in pid 1's mount namespace.</summary>
+    internal static void InHostMounts(Action action) => NetworkNamespace.RunOnThread(() =>
     {
         // Our own mount namespace may be a private one; pid 1's is the host's (or the container's, where that is our world).
         var fd = Libc.Open("/proc/1/ns/mnt", Libc.O_RDONLY | Libc.O_CLOEXEC, 0);
