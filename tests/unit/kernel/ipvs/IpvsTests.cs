@@ -139,7 +139,11 @@ public sealed class IpvsTests
             };
             var destination = new IpvsDestination
             {
-                Address = new IPAddress(octets), Port = port, Weight = weight, UpperThreshold = bits, LowerThreshold = bits / 2,
+                Address = new IPAddress(octets),
+                Port = port,
+                Weight = weight,
+                UpperThreshold = bits,
+                LowerThreshold = bits / 2,
                 Forwarding = (bits % 3) switch { 0 => IpvsForwarding.Masquerade, 1 => IpvsForwarding.Tunnel, _ => IpvsForwarding.DirectRouting },
                 TunnelType = bits % 3 == 1 ? IpvsTunnel.Gue : IpvsTunnel.IpIp,
                 TunnelPort = bits % 3 == 1 ? weight : (ushort)0,
