@@ -1,0 +1,83 @@
+namespace OverlayNet.Dns;
+
+/// <summary>Counters since the server was made; all monotonic but those said to be gauges.</summary>
+public sealed record DnsMetrics
+{
+    public long Queries { get; init; }
+
+    /// <summary>Queries that met a name of ours.</summary>
+    public long Owned { get; init; }
+
+    /// <summary>Names absent or without the asked type.</summary>
+    public long Negative { get; init; }
+
+    public long Edns { get; init; }
+
+    public long Truncated { get; init; }
+
+    /// <summary>Packets that are not queries; dropped.</summary>
+    public long Malformed { get; init; }
+
+    public long RateLimited { get; init; }
+
+    /// <summary>Answers the kernel did not take.</summary>
+    public long SendFailed { get; init; }
+
+    /// <summary>Answers by response code.</summary>
+    public IReadOnlyDictionary<Rcode, long> Rcodes { get; init; } = new Dictionary<Rcode, long>();
+
+    public long TcpAccepted { get; init; }
+
+    public long TcpRefused { get; init; }
+
+    /// <summary>Gauge.</summary>
+    public int TcpConnections { get; init; }
+
+    /// <summary>Questions put to upstreams.</summary>
+    public long ForwardAsked { get; init; }
+
+    /// <summary>Clients that joined a question already under way.</summary>
+    public long ForwardCoalesced { get; init; }
+
+    public long ForwardFailed { get; init; }
+
+    /// <summary>Queries answered SERVFAIL because too many were in flight.</summary>
+    public long ForwardRefused { get; init; }
+
+    /// <summary>Gauge.</summary>
+    public int ForwardInFlight { get; init; }
+
+    /// <summary>Upstream answers ignored because id, port or question did not match.</summary>
+    public long ForwardMismatches { get; init; }
+
+    public long CacheHits { get; init; }
+
+    public long CacheStale { get; init; }
+
+    public long CachePrefetched { get; init; }
+
+    public long CacheEvicted { get; init; }
+
+    /// <summary>Gauge.</summary>
+    public int CacheEntries { get; init; }
+
+    /// <summary>Gauge.</summary>
+    public long CacheBytes { get; init; }
+
+    /// <summary>Gauge: names of all networks.</summary>
+    public long Names { get; init; }
+
+    /// <summary>Gauge: revision of the state that is served.</summary>
+    public long Revision { get; init; }
+
+    /// <summary>When it was applied; null before the first.</summary>
+    public DateTimeOffset? AppliedAt { get; init; }
+
+    public IReadOnlyList<UpstreamHealth> Upstreams { get; init; } = [];
+}
+
+/// <param name="Endpoint">Address and port.</param>
+/// <param name="State"><c>up</c>, <c>down</c> (breaker open, probed) or <c>loop</c> (forwards to us).</param>
+/// <param name="Queries">Tries.</param>
+/// <param name="Failed">Tries without a usable answer.</param>
+public sealed record UpstreamHealth(string Endpoint, string State, long Queries, long Failed);

@@ -1,0 +1,193 @@
+using System.Runtime.InteropServices;
+
+namespace OverlayNet.Dns.Interop;
+
+/// <summary>
+/// The system calls of the query path. Errors come back as <c>-errno</c>, read straight after the call on the same
+/// thread; SetLastError marshalling would cost on every call.
+/// </summary>
+internal static unsafe partial class Libc
+{
+    public const int AF_INET = 2, AF_INET6 = 10;
+    public const int SOCK_STREAM = 1, SOCK_DGRAM = 2, SOCK_NONBLOCK = 0x800, SOCK_CLOEXEC = 0x80000;
+    public const int SOL_SOCKET = 1, SO_REUSEADDR = 2, SO_RCVBUF = 8, SO_REUSEPORT = 15, SO_RCVBUFFORCE = 33;
+    public const int IPPROTO_IP = 0, IPPROTO_IPV6 = 41, IPV6_V6ONLY = 26, IP_FREEBIND = 15, IPV6_FREEBIND = 78;
+    public const int MSG_DONTWAIT = 0x40;
+    public const int EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2;
+    public const uint EPOLLIN = 1, EPOLLERR = 8, EPOLLHUP = 16;
+    public const int EPOLL_CLOEXEC = 0x80000, EFD_CLOEXEC = 0x80000, EFD_NONBLOCK = 0x800;
+    public const int EINTR = 4, EAGAIN = 11, EMFILE = 24, ENFILE = 23, ECONNABORTED = 103, EADDRINUSE = 98;
+
+    /// <summary><c>struct iovec</c>.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    public struct IoVec
+    {
+        public void* Base;
+        public nuint Length;
+    }
+
+    /// <summary><c>struct msghdr</c>, 64-bit layout.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    public struct MsgHdr
+    {
+        public void* Name;
+        public uint NameLength;
+        public IoVec* Iov;
+        public nuint IovLength;
+        public void* Control;
+        public nuint ControlLength;
+        public int Flags;
+    }
+
+    /// <summary><c>struct mmsghdr</c>.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    public struct MMsgHdr
+    {
+        public MsgHdr Header;
+        public uint Length;
+    }
+
+    /// <summary><c>struct epoll_event</c>; packed on x86-64 only (linux/eventpoll.h).</summary>
+    public struct EpollEvent
+    {
+        public uint Events;
+        public ulong Data;
+    }
+
+    [LibraryImport("libc", EntryPoint = "socket")]
+    private static partial int SocketRaw(int family, int type, int protocol);
+
+    [LibraryImport("libc", EntryPoint = "bind")]
+    private static partial int BindRaw(int fd, void* address, uint length);
+
+    [LibraryImport("libc", EntryPoint = "listen")]
+    private static partial int ListenRaw(int fd, int backlog);
+
+    [LibraryImport("libc", EntryPoint = "setsockopt")]
+    private static partial int SetSockOptRaw(int fd, int level, int name, void* value, uint length);
+
+    [LibraryImport("libc", EntryPoint = "getsockname")]
+    private static partial int GetSockNameRaw(int fd, void* address, uint* length);
+
+    [LibraryImport("libc", EntryPoint = "accept4")]
+    private static partial int Accept4Raw(int fd, void* address, uint* length, int flags);
+
+    [LibraryImport("libc", EntryPoint = "recvmmsg")]
+    private static partial int RecvMMsgRaw(int fd, MMsgHdr* vector, uint count, int flags, void* timeout);
+
+    [LibraryImport("libc", EntryPoint = "sendmmsg")]
+    private static partial int SendMMsgRaw(int fd, MMsgHdr* vector, uint count, int flags);
+
+    [LibraryImport("libc", EntryPoint = "sendto")]
+    private static partial nint SendToRaw(int fd, void* buffer, nuint length, int flags, void* address, uint addressLength);
+
+    [LibraryImport("libc", EntryPoint = "epoll_create1")]
+    private static partial int EpollCreateRaw(int flags);
+
+    [LibraryImport("libc", EntryPoint = "epoll_ctl")]
+    private static partial int EpollCtlRaw(int epfd, int operation, int fd, void* @event);
+
+    [LibraryImport("libc", EntryPoint = "epoll_wait")]
+    private static partial int EpollWaitRaw(int epfd, void* events, int count, int timeoutMilliseconds);
+
+    [LibraryImport("libc", EntryPoint = "eventfd")]
+    private static partial int EventFdRaw(uint initial, int flags);
+
+    [LibraryImport("libc", EntryPoint = "read")]
+    private static partial nint ReadRaw(int fd, void* buffer, nuint count);
+
+    [LibraryImport("libc", EntryPoint = "write")]
+    private static partial nint WriteRaw(int fd, void* buffer, nuint count);
+
+    [LibraryImport("libc", EntryPoint = "close")]
+    public static partial int Close(int fd);
+
+    public static int Socket(int family, int type) => Result(SocketRaw(family, type, 0));
+
+    public static int Bind(int fd, ReadOnlySpan<byte> address)
+    {
+        fixed (byte* p = address)
+            return Result(BindRaw(fd, p, (uint)address.Length));
+    }
+
+    public static int Listen(int fd, int backlog) => Result(ListenRaw(fd, backlog));
+
+    public static int SetSockOpt(int fd, int level, int name, int value) =>
+        Result(SetSockOptRaw(fd, level, name, &value, sizeof(int)));
+
+    public static int GetSockName(int fd, Span<byte> address)
+    {
+        var length = (uint)address.Length;
+        fixed (byte* p = address)
+            return Result(GetSockNameRaw(fd, p, &length));
+    }
+
+    /// <summary>Accepted sockets are non-blocking and close-on-exec.</summary>
+    public static int Accept(int fd) => Result(Accept4Raw(fd, null, null, SOCK_NONBLOCK | SOCK_CLOEXEC));
+
+    public static int RecvMMsg(int fd, MMsgHdr* vector, int count) =>
+        Result(RecvMMsgRaw(fd, vector, (uint)count, MSG_DONTWAIT, null));
+
+    public static int SendMMsg(int fd, MMsgHdr* vector, int count) =>
+        Result(SendMMsgRaw(fd, vector, (uint)count, MSG_DONTWAIT));
+
+    public static int SendTo(int fd, ReadOnlySpan<byte> data, ReadOnlySpan<byte> address)
+    {
+        fixed (byte* p = data, a = address)
+            return Result((int)SendToRaw(fd, p, (nuint)data.Length, MSG_DONTWAIT, a, (uint)address.Length));
+    }
+
+    public static int EpollCreate() => Result(EpollCreateRaw(EPOLL_CLOEXEC));
+
+    public static int EpollAdd(int epfd, int fd, uint events, ulong data)
+    {
+        var buffer = stackalloc byte[16];
+        *(uint*)buffer = events;
+        *(ulong*)(buffer + EventDataOffset) = data;
+        return Result(EpollCtlRaw(epfd, EPOLL_CTL_ADD, fd, buffer));
+    }
+
+    public static int EpollRemove(int epfd, int fd)
+    {
+        var unused = stackalloc byte[16];
+        return Result(EpollCtlRaw(epfd, EPOLL_CTL_DEL, fd, unused));
+    }
+
+    /// <param name="epfd">The epoll instance.</param>
+    /// <param name="buffer">Room for <paramref name="events"/>.Length × 16 bytes.</param>
+    /// <param name="events">Receives what is ready.</param>
+    public static int EpollWait(int epfd, byte* buffer, Span<EpollEvent> events)
+    {
+        var count = Result(EpollWaitRaw(epfd, buffer, events.Length, -1));
+        for (var i = 0; i < count; i++)
+        {
+            var at = buffer + i * EventSize;
+            events[i].Events = *(uint*)at;
+            events[i].Data = *(ulong*)(at + EventDataOffset);
+        }
+
+        return count;
+    }
+
+    public static int EventFd() => Result(EventFdRaw(0, EFD_CLOEXEC | EFD_NONBLOCK));
+
+    public static void Signal(int eventFd)
+    {
+        ulong one = 1;
+        WriteRaw(eventFd, &one, sizeof(ulong));
+    }
+
+    public static void Drain(int eventFd)
+    {
+        ulong value;
+        ReadRaw(eventFd, &value, sizeof(ulong));
+    }
+
+    public static string Describe(int negativeErrno) => Marshal.GetPInvokeErrorMessage(-negativeErrno);
+
+    private static readonly int EventDataOffset = RuntimeInformation.ProcessArchitecture == Architecture.X64 ? 4 : 8;
+
+    private static int EventSize => EventDataOffset + 8;
+
+    private static int Result(int value) => value >= 0 ? value : -Marshal.GetLastSystemError();
+}

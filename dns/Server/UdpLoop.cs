@@ -1,0 +1,216 @@
+using System.Collections.Concurrent;
+using System.Runtime.InteropServices;
+using OverlayNet.Dns.Answer;
+using OverlayNet.Dns.Interop;
+
+namespace OverlayNet.Dns.Server;
+
+/// <summary>
+/// One thread that answers the UDP queries of any number of sockets: epoll, a batch of queries by recvmmsg, answers
+/// written in place, the batch back by sendmmsg. Nothing on this path allocates or waits; what must wait is copied
+/// out to <see cref="IForwardSink"/>.
+/// </summary>
+internal sealed unsafe class UdpLoop : IDisposable
+{
+    private const int Batch = 64;
+    private const int BufferSize = 4096;
+    private const int AddressSize = 32;
+    private const int MostEvents = 64;
+
+    private readonly QueryProcessor _processor;
+    private readonly RateLimiter _limiter;
+    private readonly IForwardSink _forward;
+    private readonly TimeProvider _time;
+    private readonly Thread _thread;
+    private readonly int _epoll;
+    private readonly int _wake;
+    private readonly ConcurrentQueue<Action> _commands = new();
+    private readonly List<ListenerSocket?> _sockets = [];
+    private bool _stop;
+
+    private readonly void* _memory;
+    private readonly Libc.MMsgHdr* _receive;
+    private readonly Libc.MMsgHdr* _send;
+    private readonly Libc.IoVec* _vectors;
+    private readonly byte* _addresses;
+    private readonly byte* _buffers;
+
+    public UdpLoop(int number, QueryProcessor processor, RateLimiter limiter, IForwardSink forward, TimeProvider time)
+    {
+        _processor = processor;
+        _limiter = limiter;
+        _forward = forward;
+        _time = time;
+        _epoll = Libc.EpollCreate();
+        _wake = Libc.EventFd();
+        if (_epoll < 0 || _wake < 0)
+            throw new InvalidOperationException("Cannot create an epoll instance or eventfd: " + Libc.Describe(Math.Min(_epoll, _wake)));
+        Libc.EpollAdd(_epoll, _wake, Libc.EPOLLIN, ulong.MaxValue);
+
+        const int PerMessage = 2 * 64 + 16 + AddressSize + BufferSize;
+        _memory = NativeMemory.AlignedAlloc(Batch * PerMessage, 64);
+        NativeMemory.Clear(_memory, Batch * PerMessage);
+        _receive = (Libc.MMsgHdr*)_memory;
+        _send = _receive + Batch;
+        _vectors = (Libc.IoVec*)(_send + Batch);
+        _addresses = (byte*)(_vectors + Batch);
+        _buffers = _addresses + Batch * AddressSize;
+        for (var i = 0; i < Batch; i++)
+        {
+            _vectors[i].Base = _buffers + i * BufferSize;
+            _receive[i].Header.Name = _addresses + i * AddressSize;
+            _receive[i].Header.Iov = _vectors + i;
+            _receive[i].Header.IovLength = 1;
+            _send[i].Header.IovLength = 1;
+        }
+
+        _thread = new Thread(Run) { IsBackground = true, Name = $"dns-udp-{number}" };
+        _thread.Start();
+    }
+
+    public DnsCounters Counters => _processor.Counters;
+
+    public void Add(ListenerSocket socket) => Execute(() =>
+    {
+        var index = _sockets.IndexOf(null);
+        if (index < 0)
+        {
+            index = _sockets.Count;
+            _sockets.Add(null);
+        }
+
+        var result = Libc.EpollAdd(_epoll, socket.Fd, Libc.EPOLLIN, (ulong)index);
+        if (result < 0)
+            throw new InvalidOperationException($"Cannot watch descriptor {socket.Fd}: {Libc.Describe(result)}");
+        _sockets[index] = socket;
+    });
+
+    /// <summary>Returns when the thread no longer uses the socket.</summary>
+    public void Remove(ListenerSocket socket) => Execute(() =>
+    {
+        var index = _sockets.IndexOf(socket);
+        if (index < 0)
+            return;
+        Libc.EpollRemove(_epoll, socket.Fd);
+        _sockets[index] = null;
+    });
+
+    public void Dispose()
+    {
+        if (_stop)
+            return;
+        Execute(() => _stop = true);
+        _thread.Join();
+        Libc.Close(_epoll);
+        Libc.Close(_wake);
+        NativeMemory.AlignedFree(_memory);
+    }
+
+    private void Execute(Action command)
+    {
+        var done = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        _commands.Enqueue(() =>
+        {
+            try
+            {
+                command();
+                done.SetResult();
+            }
+            catch (Exception error)
+            {
+                done.SetException(error);
+            }
+        });
+        Libc.Signal(_wake);
+        done.Task.GetAwaiter().GetResult();
+    }
+
+    private void Run()
+    {
+        var raw = stackalloc byte[MostEvents * 16];
+        Span<Libc.EpollEvent> events = stackalloc Libc.EpollEvent[MostEvents];
+        while (!_stop)
+        {
+            var ready = Libc.EpollWait(_epoll, raw, events);
+            for (var i = 0; i < ready; i++)
+            {
+                if (events[i].Data == ulong.MaxValue)
+                {
+                    Libc.Drain(_wake);
+                    while (_commands.TryDequeue(out var command))
+                        command();
+                }
+                else if (_sockets[(int)events[i].Data] is { } socket)
+                {
+                    Serve(socket);
+                }
+            }
+        }
+    }
+
+    private void Serve(ListenerSocket socket)
+    {
+        for (var i = 0; i < Batch; i++)
+        {
+            _receive[i].Header.NameLength = AddressSize;
+            _vectors[i].Length = BufferSize;
+        }
+
+        var received = Libc.RecvMMsg(socket.Fd, _receive, Batch);
+        if (received <= 0)
+            return;
+
+        var view = socket.View;
+        var now = _time.GetTimestamp();
+        var toSend = 0;
+        for (var i = 0; i < received; i++)
+        {
+            var packet = _buffers + i * BufferSize;
+            var length = (int)_receive[i].Length;
+            var client = ClientAddress.FromSockAddr(_addresses + i * AddressSize);
+            int answer;
+            if (_limiter.Allow(client, now, out var slip))
+            {
+                answer = _processor.Process(packet, length, tcp: false, client, view);
+                if (answer == QueryProcessor.Forward)
+                {
+                    answer = _forward.TryAnswerFromCache(_processor, packet, client, now);
+                    if (answer == QueryProcessor.Forward)
+                    {
+                        var address = new ReadOnlySpan<byte>(_addresses + i * AddressSize, (int)_receive[i].Header.NameLength);
+                        answer = _forward.TrySubmit(socket, new ReadOnlySpan<byte>(packet, length), address, client, view)
+                            ? QueryProcessor.Drop
+                            : _processor.Fail(Rcode.ServFail, tcp: false, client);
+                    }
+                }
+            }
+            else
+            {
+                Counters.RateLimited++;
+                answer = slip ? _processor.Truncate(packet, length) : QueryProcessor.Drop;
+            }
+
+            if (answer <= 0)
+                continue;
+            _vectors[i].Length = (nuint)answer;
+            _send[toSend].Header.Name = _addresses + i * AddressSize;
+            _send[toSend].Header.NameLength = _receive[i].Header.NameLength;
+            _send[toSend].Header.Iov = _vectors + i;
+            toSend++;
+        }
+
+        for (var sent = 0; sent < toSend;)
+        {
+            var result = Libc.SendMMsg(socket.Fd, _send + sent, toSend - sent);
+            if (result > 0)
+            {
+                sent += result;
+                continue;
+            }
+
+            // The first message could not go; the others may.
+            Counters.SendFailed++;
+            sent++;
+        }
+    }
+}
