@@ -68,6 +68,18 @@ public sealed unsafe class NetworkNamespace : IDisposable
         return 0;
     });
 
+    /// <summary>Runs an action in a fresh namespace that nothing pins: the kernel frees it, with all links, when the action ends.</summary>
+    /// <exception cref="KernelException">No namespace could be made.</exception>
+    public static void RunInNew(Action action) => RunOnThread(() =>
+    {
+        if (Libc.Unshare(Libc.CLONE_NEWNET) != 0)
+            throw Libc.Failure("new network namespace");
+        action();
+    });
+
+    /// <summary>What tells this namespace from every other that lives now: <c>net:[inode]</c>, the same for every path to it.</summary>
+    public string Identity => new FileInfo($"/proc/self/fd/{Fd}").LinkTarget ?? Path;
+
     /// <summary>
     /// The kernel's 64-bit name of this namespace (SO_NETNS_COOKIE, Linux 5.14): unique until reboot, also seen by BPF programs.
     /// </summary>
