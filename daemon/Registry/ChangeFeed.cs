@@ -1,0 +1,93 @@
+using System.Runtime.CompilerServices;
+using System.Text.Json;
+using OverlayNet.Contracts;
+using OverlayNet.Daemon.Registry.Store;
+
+namespace OverlayNet.Daemon.Registry;
+
+/// <summary>
+/// What watchers are sent: each change is written once, as a line, for all of them. A watcher has only a position, so one that
+/// is slow delays nobody; when it falls out of the kept revisions it gets a snapshot.
+/// </summary>
+internal sealed class ChangeFeed(int revisions)
+{
+    private static readonly TimeSpan LifeSign = TimeSpan.FromSeconds(1);
+
+    private readonly RecentLog<(long Revision, ReadOnlyMemory<byte> Line)> _log = new(revisions);
+    private Snapshot _newest = Snapshot.Empty;
+
+    /// <summary>Begins anew: every watcher gets a snapshot.</summary>
+    public void Start(Snapshot snapshot)
+    {
+        Volatile.Write(ref _newest, snapshot);
+        _log.Start(snapshot.Revision);
+    }
+
+    public void Add(WatchMessage message, Snapshot after)
+    {
+        Volatile.Write(ref _newest, after);
+        _log.Append(message.Revision, (message.Revision, Line(message)));
+    }
+
+    public void Signal() => _log.Signal();
+
+    /// <summary>Lines of the watch stream, without end; each ends with a line feed.</summary>
+    /// <param name="from">The first revision wanted; null: a snapshot first.</param>
+    /// <param name="incarnation">The incarnation that <paramref name="from"/> is of.</param>
+    public async IAsyncEnumerable<ReadOnlyMemory<byte>> ReadAsync(
+        long? from, long incarnation, TimeProvider time, [EnumeratorCancellation] CancellationToken cancel)
+    {
+        var next = from;
+        while (true)
+        {
+            cancel.ThrowIfCancellationRequested();
+            var newest = Volatile.Read(ref _newest);
+            // Of another incarnation, or ahead of us (then what it has is not ours): start over.
+            if (next is null || incarnation != newest.Incarnation || next > newest.Revision + 1)
+            {
+                (next, incarnation) = (newest.Revision + 1, newest.Incarnation);
+                yield return Line(new WatchMessage
+                {
+                    Incarnation = newest.Incarnation,
+                    Revision = newest.Revision,
+                    Snapshot = newest.ToContract(),
+                });
+                continue;
+            }
+            var lines = _log.Read(next.Value, out var more);
+            if (lines is null)
+            {
+                next = null;
+                continue;
+            }
+            foreach (var (revision, line) in lines)
+            {
+                next = revision + 1;
+                yield return line;
+            }
+            if (lines.Count == 0 && !await HappensAsync(more, time, cancel).ConfigureAwait(false))
+                yield return Line(new WatchMessage { Incarnation = newest.Incarnation, Revision = newest.Revision });
+        }
+    }
+
+    private static async Task<bool> HappensAsync(Task more, TimeProvider time, CancellationToken cancel)
+    {
+        try
+        {
+            await more.WaitAsync(LifeSign, time, cancel).ConfigureAwait(false);
+            return true;
+        }
+        catch (TimeoutException)
+        {
+            return false;
+        }
+    }
+
+    private static byte[] Line(WatchMessage message)
+    {
+        var json = JsonSerializer.SerializeToUtf8Bytes(message, OverlayNetJson.Default.WatchMessage);
+        Array.Resize(ref json, json.Length + 1);
+        json[^1] = (byte)'\n';
+        return json;
+    }
+}

@@ -1,0 +1,316 @@
+using System.Security.Cryptography;
+using System.Text.Json;
+using Microsoft.Extensions.Logging.Abstractions;
+using OverlayNet.Contracts;
+using OverlayNet.Daemon.Registry.Store;
+
+namespace OverlayNet.Daemon.Registry;
+
+public sealed record ClusterRegistryOptions
+{
+    public TimeProvider Time { get; init; } = TimeProvider.System;
+    public ILogger Logger { get; init; } = NullLogger.Instance;
+
+    /// <summary>Where changes are recorded for people; null: nowhere.</summary>
+    public EventLog? Events { get; init; }
+
+    /// <summary>How long a freed address is not given out again, unless nothing else is left.</summary>
+    public TimeSpan Quarantine { get; init; } = TimeSpan.FromSeconds(60);
+
+    /// <summary>Silence after which a node is <see cref="NodeState.Unmanaged"/>.</summary>
+    public TimeSpan NodeTimeout { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>Revisions kept for watchers that come back; who is further behind gets a snapshot.</summary>
+    public int FeedRevisions { get; init; } = 4096;
+}
+
+/// <summary>The result of a write, and the revision at which it can be seen.</summary>
+public readonly record struct Written<T>(T Value, long Revision);
+
+/// <summary>
+/// The registry's operations: each is planned on what is in memory, committed to the store in one guarded transaction, and planned
+/// again when a guard failed. Memory is fed by the store's watch alone, so other managers' commits and our own come the same way.
+/// </summary>
+/// <remarks>
+/// Every operation throws <see cref="RegistryException"/>; what was written is in <see cref="Current"/> when it returns.
+/// A cancelled operation may still be committed.
+/// </remarks>
+public sealed partial class ClusterRegistry : IAsyncDisposable
+{
+    private const int MaxAttempts = 100;
+    private const int MaxChunk = 20;
+    private static readonly TimeSpan RetryAfterStoreError = TimeSpan.FromMilliseconds(200);
+    private static readonly TimeSpan SweepPeriod = TimeSpan.FromSeconds(30);
+
+    private readonly IRegistryStore _store;
+    private readonly ClusterRegistryOptions _options;
+    private readonly Lock _gate = new();
+    private readonly RegistryState _state = new();
+    private readonly CancellationTokenSource _stop = new();
+    private readonly NodeLiveness _liveness;
+    private TaskCompletionSource _advanced = NewSignal();
+    private Snapshot _current = Snapshot.Empty;
+    private Task _pump = Task.CompletedTask;
+    private Task _sweep = Task.CompletedTask;
+    private Task _watchNodes = Task.CompletedTask;
+
+    private ClusterRegistry(IRegistryStore store, ClusterRegistryOptions options)
+    {
+        _store = store;
+        _options = options;
+        _liveness = new NodeLiveness(options.Time, options.NodeTimeout);
+        Feed = new ChangeFeed(options.FeedRevisions);
+    }
+
+    /// <summary>The newest registry this manager knows.</summary>
+    public Snapshot Current => Volatile.Read(ref _current);
+
+    /// <summary>The data centre of nodes that do not say otherwise.</summary>
+    public string Dc => _state.Dc;
+
+    public IRegistryStore Store => _store;
+
+    internal ChangeFeed Feed { get; }
+
+    /// <summary>Reads the store and begins to follow it.</summary>
+    /// <exception cref="RegistryStoreException">The store cannot be read.</exception>
+    public static async Task<ClusterRegistry> StartAsync(
+        IRegistryStore store, ClusterRegistryOptions options, CancellationToken cancel = default)
+    {
+        var registry = new ClusterRegistry(store, options);
+        var next = await registry.LoadAsync(cancel).ConfigureAwait(false);
+        registry._pump = Task.Run(() => registry.FollowAsync(next), CancellationToken.None);
+        registry._sweep = Task.Run(registry.SweepAsync, CancellationToken.None);
+        registry._watchNodes = Task.Run(registry.WatchNodesAsync, CancellationToken.None);
+        return registry;
+    }
+
+    /// <summary>Waits for a registry newer than a revision (or of another incarnation).</summary>
+    public async Task<Snapshot> WaitForChangeAsync(long afterRevision, CancellationToken cancel)
+    {
+        while (true)
+        {
+            var advanced = Volatile.Read(ref _advanced).Task;
+            var current = Current;
+            if (current.Revision != afterRevision)
+                return current;
+            await advanced.WaitAsync(cancel).ConfigureAwait(false);
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await _stop.CancelAsync().ConfigureAwait(false);
+        await Task.WhenAll(_pump, _sweep, _watchNodes).ConfigureAwait(false);
+        _stop.Dispose();
+    }
+
+    private static TaskCompletionSource NewSignal() => new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    private static string NewId() => RandomNumberGenerator.GetHexString(12, lowercase: true);
+
+    /// <summary>Plans, commits, and plans again when somebody else was faster.</summary>
+    /// <param name="plan">Runs under the lock, possibly several times; fills the draft or throws a refusal.</param>
+    private async Task<Written<T>> WriteAsync<T>(Func<Draft, T> plan, CancellationToken cancel)
+    {
+        for (var attempt = 0; attempt < MaxAttempts; attempt++)
+        {
+            cancel.ThrowIfCancellationRequested();
+            Draft draft;
+            T value;
+            lock (_gate)
+            {
+                draft = new Draft(_state, _options.Time.GetUtcNow().ToUnixTimeMilliseconds(), _options.Quarantine);
+                try
+                {
+                    value = plan(draft);
+                }
+                catch
+                {
+                    draft.ReleasePending();
+                    throw;
+                }
+                if (draft.IsEmpty)
+                    return new Written<T>(value, _state.Revision);
+            }
+            try
+            {
+                var result = await _store.CommitAsync(draft.ToTransaction(), CancellationToken.None).ConfigureAwait(false);
+                // After an unknown result what is in the store decides: the plan finds its own work there, or does it again.
+                var revision = result.Outcome == CommitOutcome.Unknown
+                    ? (await _store.RangeAsync(Keys.Cluster, limit: 1, cancel: cancel).ConfigureAwait(false)).Revision
+                    : result.Revision;
+                await ReachAsync(revision, cancel).ConfigureAwait(false);
+                if (result.Outcome == CommitOutcome.Committed)
+                    return new Written<T>(value, revision);
+            }
+            catch (RegistryStoreException e)
+            {
+                throw Refuse.Unavailable(e.Message);
+            }
+            finally
+            {
+                lock (_gate)
+                    draft.ReleasePending();
+            }
+        }
+        throw Refuse.Unavailable($"the registry changed under this request {MaxAttempts} times");
+    }
+
+    private async Task ReachAsync(long revision, CancellationToken cancel)
+    {
+        while (true)
+        {
+            var advanced = Volatile.Read(ref _advanced).Task;
+            if (Current.Revision >= revision)
+                return;
+            await advanced.WaitAsync(cancel).ConfigureAwait(false);
+        }
+    }
+
+    private async Task<long> LoadAsync(CancellationToken cancel)
+    {
+        var all = await _store.RangeAsync("", cancel: cancel).ConfigureAwait(false);
+        lock (_gate)
+        {
+            _state.Load(_store.Identity, all);
+            Feed.Start(_state.Snapshot);
+            Publish();
+        }
+        return all.Revision + 1;
+    }
+
+    private async Task FollowAsync(long next)
+    {
+        while (!_stop.IsCancellationRequested)
+        {
+            try
+            {
+                await foreach (var batch in _store.WatchAsync("", next, _stop.Token).ConfigureAwait(false))
+                {
+                    lock (_gate)
+                    {
+                        Feed.Add(_state.Apply(batch), _state.Snapshot);
+                        Publish();
+                    }
+                    next = batch.Revision + 1;
+                }
+            }
+            catch (OperationCanceledException) when (_stop.IsCancellationRequested)
+            {
+                return;
+            }
+            catch (Exception e) when (e is RegistryStoreException or JsonException or FormatException)
+            {
+                Log.WatchBroken(_options.Logger, next, e.Message);
+                next = await ReloadAsync(next).ConfigureAwait(false);
+            }
+        }
+    }
+
+    private async Task<long> ReloadAsync(long next)
+    {
+        while (!_stop.IsCancellationRequested)
+        {
+            try
+            {
+                return await LoadAsync(_stop.Token).ConfigureAwait(false);
+            }
+            catch (Exception e) when (e is RegistryStoreException or JsonException or FormatException)
+            {
+                Log.LoadFailed(_options.Logger, e.Message);
+                await Task.Delay(RetryAfterStoreError, _options.Time, _stop.Token)
+                    .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
+            catch (OperationCanceledException)
+            {
+                break;
+            }
+        }
+        return next;
+    }
+
+    private void Publish()
+    {
+        Volatile.Write(ref _current, _state.Snapshot);
+        var advanced = Interlocked.Exchange(ref _advanced, NewSignal());
+        advanced.TrySetResult();
+        Feed.Signal();
+    }
+
+    /// <summary>Forgets freed addresses whose quarantine is long over.</summary>
+    private async Task SweepAsync()
+    {
+        using var timer = new PeriodicTimer(SweepPeriod, _options.Time);
+        while (await TickAsync(timer).ConfigureAwait(false))
+        {
+            try
+            {
+                while ((await WriteAsync(ForgetFreed, _stop.Token).ConfigureAwait(false)).Value == MaxChunk)
+                {
+                }
+            }
+            catch (Exception e) when (e is RegistryException or OperationCanceledException)
+            {
+                Log.SweepPutOff(_options.Logger, e.Message);
+            }
+        }
+    }
+
+    private int ForgetFreed(Draft draft)
+    {
+        var forgotten = 0;
+        foreach (var (networkId, table) in draft.State.AddressTables)
+        {
+            foreach (var (address, entry) in table.Entries)
+            {
+                if (entry.Owner is not null || table.Pending.Contains(address)
+                    || Math.Abs(draft.NowUnixMs - entry.FreedAtUnixMs) < _options.Quarantine.TotalMilliseconds)
+                    continue;
+                draft.Forget(networkId, address, entry);
+                if (++forgotten == MaxChunk)
+                    return forgotten;
+            }
+        }
+        return forgotten;
+    }
+
+    private async Task<bool> TickAsync(PeriodicTimer timer)
+    {
+        try
+        {
+            return await timer.WaitForNextTickAsync(_stop.Token).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException)
+        {
+            return false;
+        }
+    }
+
+    private void Record(string kind, string action, string name, string by, long revision, string message = "") =>
+        _options.Events?.Append(kind, action, name, message.Length == 0 ? $"by {by}" : $"{message}, by {by}", revision);
+
+    private static partial class Log
+    {
+        [LoggerMessage(Level = LogLevel.Warning, Message = "The registry's watch broke off before revision {Next}: {Error}")]
+        public static partial void WatchBroken(ILogger logger, long next, string error);
+
+        [LoggerMessage(Level = LogLevel.Error, Message = "The registry cannot be read: {Error}")]
+        public static partial void LoadFailed(ILogger logger, string error);
+
+        [LoggerMessage(Level = LogLevel.Warning, Message = "Freed addresses are kept for now: {Error}")]
+        public static partial void SweepPutOff(ILogger logger, string error);
+
+        [LoggerMessage(Level = LogLevel.Warning, Message = "Node {Node} is {State}: no heartbeat for {Seconds:F0} s")]
+        public static partial void NodeSilent(ILogger logger, string node, NodeState state, double seconds);
+
+        [LoggerMessage(Level = LogLevel.Information, Message = "Node {Node} is ready")]
+        public static partial void NodeReady(ILogger logger, string node);
+
+        [LoggerMessage(Level = LogLevel.Warning, Message = "The state of nodes could not be written: {Error}")]
+        public static partial void NodeStateNotWritten(ILogger logger, string error);
+
+        [LoggerMessage(Level = LogLevel.Warning, Message = "Network {Network} ({Subnet}) overlaps the route {Route} of node {Node}")]
+        public static partial void RouteOverlap(ILogger logger, string network, string subnet, string route, string node);
+    }
+}

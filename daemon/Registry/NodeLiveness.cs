@@ -1,0 +1,48 @@
+using System.Collections.Concurrent;
+using OverlayNet.Contracts;
+
+namespace OverlayNet.Daemon.Registry;
+
+/// <summary>What heartbeats tell; kept in memory only.</summary>
+/// <remarks>
+/// Nobody is silent before this manager itself has listened for a whole period without a break: after its start, and after
+/// a stall of its own, every node has its whole time again.
+/// </remarks>
+internal sealed class NodeLiveness(TimeProvider time, TimeSpan timeout)
+{
+    private readonly ConcurrentDictionary<string, Beat> _beats = new();
+    private long _listeningSince = time.GetTimestamp();
+    private long _lastLook = time.GetTimestamp();
+
+    internal sealed record Beat(long At, long AppliedRevision, double LatenessMs);
+
+    /// <summary>How often <see cref="Silent"/> has to be asked.</summary>
+    public TimeSpan LookEvery => timeout / 30;
+
+    public void Heard(HeartbeatRequest heartbeat) =>
+        _beats[heartbeat.NodeId] = new Beat(time.GetTimestamp(), heartbeat.AppliedRevision, heartbeat.LatenessMs);
+
+    public Beat? Last(string nodeId) => _beats.GetValueOrDefault(nodeId);
+
+    public TimeSpan? SinceHeard(string nodeId) => Last(nodeId) is { } beat ? time.GetElapsedTime(beat.At) : null;
+
+    public void Forget(string nodeId) => _beats.TryRemove(nodeId, out _);
+
+    /// <summary>The nodes whose time is over, with their silence.</summary>
+    public List<(Node Node, TimeSpan Silence)> Silent(IEnumerable<Node> nodes)
+    {
+        var now = time.GetTimestamp();
+        if (time.GetElapsedTime(_lastLook, now) > timeout / 5)
+            _listeningSince = now;
+        _lastLook = now;
+        var silent = new List<(Node, TimeSpan)>();
+        foreach (var node in nodes)
+        {
+            var heard = Math.Max(Last(node.Id)?.At ?? 0, _listeningSince);
+            var silence = time.GetElapsedTime(heard, now);
+            if (silence >= timeout)
+                silent.Add((node, silence));
+        }
+        return silent;
+    }
+}

@@ -1,0 +1,175 @@
+using System.Globalization;
+using System.Net;
+using System.Text;
+using System.Text.Json;
+using OverlayNet.Contracts;
+using OverlayNet.Daemon.Registry.Store;
+
+namespace OverlayNet.Daemon.Registry;
+
+/// <summary>Revisions of a key; (0, 0) when it is absent.</summary>
+internal readonly record struct KeyRevisions(long Create, long Mod);
+
+/// <summary>
+/// What a manager has in memory: the snapshot, and what guards need to know of the keys. Fed by the store's watch alone.
+/// Not for concurrent use.
+/// </summary>
+internal sealed class RegistryState
+{
+    private readonly Dictionary<string, KeyRevisions> _keys = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, AddressTable> _addresses = new(StringComparer.Ordinal);
+
+    public Snapshot Snapshot { get; private set; } = Snapshot.Empty;
+
+    public long Revision => Snapshot.Revision;
+
+    public string Dc { get; private set; } = ClusterRecord.DefaultDc;
+
+    public int LastVni { get; private set; }
+
+    public IReadOnlyDictionary<string, AddressTable> AddressTables => _addresses;
+
+    public KeyRevisions Key(string key) => _keys.GetValueOrDefault(key);
+
+    public AddressTable Addresses(string networkId)
+    {
+        if (!_addresses.TryGetValue(networkId, out var table))
+            _addresses[networkId] = table = new AddressTable();
+        return table;
+    }
+
+    /// <summary>Forgets everything and takes the store's content; addresses on their way stay marked.</summary>
+    public void Load(StoreIdentity identity, RangePage all)
+    {
+        _keys.Clear();
+        foreach (var table in _addresses.Values)
+            table.Entries.Clear();
+        LastVni = 0;
+        var (nodes, networks, services, endpoints) = (new List<Node>(), new List<Network>(), new List<Service>(), new List<Endpoint>());
+        var cluster = new ClusterRecord();
+        foreach (var item in all.Items)
+        {
+            if (item.Key == Keys.Cluster)
+                cluster = JsonSerializer.Deserialize(item.Value.Span, RegistryJson.Default.ClusterRecord)!;
+            var change = Index(new KeyChange(item.Key, item));
+            if (change?.Node is not null)
+                nodes.Add(change.Node);
+            if (change?.Network is not null)
+                networks.Add(change.Network);
+            if (change?.Service is not null)
+                services.Add(change.Service);
+            if (change?.Endpoint is not null)
+                endpoints.Add(change.Endpoint);
+        }
+        Dc = cluster.Dc;
+        Snapshot = Snapshot.From(new RegistrySnapshot
+        {
+            ClusterId = identity.ClusterId,
+            ClusterDomain = cluster.ClusterDomain,
+            Incarnation = identity.Incarnation,
+            Revision = all.Revision,
+            Nodes = nodes,
+            Networks = networks,
+            Services = services,
+            Endpoints = endpoints,
+        });
+    }
+
+    /// <returns>What agents have to know of the batch: possibly no change at all, but a revision.</returns>
+    public WatchMessage Apply(WatchBatch batch)
+    {
+        var changes = new List<RegistryChange>();
+        foreach (var change in batch.Changes)
+        {
+            if (Index(change) is { } visible)
+                changes.Add(visible);
+        }
+        var message = new WatchMessage { Incarnation = Snapshot.Incarnation, Revision = batch.Revision, Changes = changes };
+        Snapshot = Snapshot.Apply(message);
+        return message;
+    }
+
+    /// <returns>The change of an object, or null for keys that only the registry itself needs.</returns>
+    private RegistryChange? Index(KeyChange change)
+    {
+        if (change.Key.StartsWith(Keys.AddressPrefix, StringComparison.Ordinal))
+        {
+            IndexAddress(change);
+            return null;
+        }
+        if (change.Value is null)
+            _keys.Remove(change.Key);
+        else
+            _keys[change.Key] = new KeyRevisions(change.Value.CreateRevision, change.Value.ModRevision);
+        if (change.Key == Keys.LastVni && change.Value is not null)
+            LastVni = int.Parse(change.Value.Value.Span, CultureInfo.InvariantCulture);
+        if (change.Key.StartsWith(Keys.AllocationPrefix, StringComparison.Ordinal))
+            IndexAllocation(change);
+        return IndexObject(change);
+    }
+
+    private static RegistryChange? IndexObject(KeyChange change)
+    {
+        var slash = change.Key.IndexOf('/', StringComparison.Ordinal);
+        if (slash < 0)
+            return null;
+        var kind = change.Key[..slash];
+        if (kind is not (Kinds.Node or Kinds.Network or Kinds.Service or Kinds.Endpoint))
+            return null;
+        if (change.Value is null)
+            return new RegistryChange { DeletedKind = kind, DeletedId = change.Key[(slash + 1)..] };
+        var value = change.Value.Value.Span;
+        return kind switch
+        {
+            Kinds.Node => new RegistryChange { Node = JsonSerializer.Deserialize(value, OverlayNetJson.Default.Node) },
+            Kinds.Network => new RegistryChange { Network = JsonSerializer.Deserialize(value, OverlayNetJson.Default.Network) },
+            Kinds.Service => new RegistryChange { Service = JsonSerializer.Deserialize(value, OverlayNetJson.Default.Service) },
+            _ => new RegistryChange { Endpoint = JsonSerializer.Deserialize(value, OverlayNetJson.Default.Endpoint) },
+        };
+    }
+
+    private void IndexAddress(KeyChange change)
+    {
+        var rest = change.Key.AsSpan(Keys.AddressPrefix.Length);
+        var slash = rest.IndexOf('/');
+        var networkId = rest[..slash].ToString();
+        var address = new IPAddress(Convert.FromHexString(rest[(slash + 1)..]));
+        var table = Addresses(networkId);
+        if (change.Value is null)
+        {
+            table.Entries.Remove(address);
+            if (table.Entries.Count == 0 && table.Pending.Count == 0 && Key(Keys.Network(networkId)).Mod == 0)
+                _addresses.Remove(networkId);
+            return;
+        }
+        table.Entries[address] = AddressValue.Read(change.Value);
+    }
+
+    private void IndexAllocation(KeyChange change)
+    {
+        if (change.Value is null)
+            return;
+        var last = JsonSerializer.Deserialize(change.Value.Value.Span, RegistryJson.Default.AllocationRecord)!;
+        var table = Addresses(change.Key[Keys.AllocationPrefix.Length..]);
+        table.Last4 = last.Last4 ?? table.Last4;
+        table.Last6 = last.Last6 ?? table.Last6;
+    }
+}
+
+/// <summary>The text in an address's index key.</summary>
+internal static class AddressValue
+{
+    private const string Freed = "freed/";
+
+    public static AddressEntry Read(StoredValue value)
+    {
+        var text = Encoding.ASCII.GetString(value.Value.Span);
+        return text.StartsWith(Freed, StringComparison.Ordinal)
+            ? new AddressEntry(null, long.Parse(text.AsSpan(Freed.Length), CultureInfo.InvariantCulture), value.ModRevision)
+            : new AddressEntry(text, 0, value.ModRevision);
+    }
+
+    public static byte[] Of(string ownerKey) => Encoding.ASCII.GetBytes(ownerKey);
+
+    public static byte[] FreedAt(long unixMs) => Encoding.ASCII.GetBytes(Freed + unixMs.ToString(CultureInfo.InvariantCulture));
+}

@@ -1,0 +1,153 @@
+using Microsoft.Data.Sqlite;
+
+namespace OverlayNet.Daemon.Registry.Store;
+
+/// <summary>The statements by which the writer thread changes the database, prepared once. Not for concurrent use.</summary>
+internal sealed class SqliteWriter : IDisposable
+{
+    private readonly SqliteConnection _connection;
+    private readonly SqliteCommand _find;
+    private readonly SqliteCommand _put;
+    private readonly SqliteCommand _delete;
+    private readonly SqliteCommand _record;
+    private readonly SqliteCommand _setMeta;
+    private readonly SqliteCommand _begin;
+    private readonly SqliteCommand _commit;
+    private readonly SqliteCommand _rollback;
+
+    public SqliteWriter(SqliteConnection connection)
+    {
+        _connection = connection;
+        _find = Command("SELECT create_rev, mod_rev FROM kv WHERE key = $1", 1);
+        _put = Command(
+            """
+            INSERT INTO kv VALUES ($1, $2, $3, $4, $5)
+            ON CONFLICT (key) DO UPDATE SET value = excluded.value, mod_rev = excluded.mod_rev, lease = excluded.lease
+            """, 5);
+        _delete = Command("DELETE FROM kv WHERE key = $1", 1);
+        _record = Command("INSERT INTO history (key, rev, value, create_rev, lease) VALUES ($1, $2, $3, $4, $5)", 5);
+        _setMeta = Command("UPDATE meta SET value = $2 WHERE name = $1", 2);
+        _begin = Command("BEGIN IMMEDIATE", 0);
+        _commit = Command("COMMIT", 0);
+        _rollback = Command("ROLLBACK", 0);
+    }
+
+    public void Begin() => _begin.ExecuteNonQuery();
+
+    public void Commit() => _commit.ExecuteNonQuery();
+
+    /// <summary>Ends a transaction that failed; SQLite may have ended it already.</summary>
+    public void Rollback()
+    {
+        try
+        {
+            _rollback.ExecuteNonQuery();
+        }
+        catch (SqliteException)
+        {
+            // "cannot rollback - no transaction is active": what was wanted.
+        }
+    }
+
+    /// <returns>Revisions of a key; (0, 0) when it is absent.</returns>
+    public (long Create, long Mod) Find(string key)
+    {
+        _find.Parameters[0].Value = key;
+        using var reader = _find.ExecuteReader();
+        return reader.Read() ? (reader.GetInt64(0), reader.GetInt64(1)) : (0, 0);
+    }
+
+    public StoredValue Put(in Put put, long revision)
+    {
+        var created = Find(put.Key).Create;
+        var stored = new StoredValue(put.Key, put.Value, created == 0 ? revision : created, revision, put.Lease);
+        var value = put.Value.ToArray();
+        Run(_put, put.Key, value, stored.CreateRevision, revision, put.Lease);
+        Run(_record, put.Key, revision, value, stored.CreateRevision, put.Lease);
+        return stored;
+    }
+
+    /// <returns>False when the key is absent.</returns>
+    public bool Delete(string key, long revision)
+    {
+        if (Find(key).Mod == 0)
+            return false;
+        Run(_delete, key);
+        Run(_record, key, revision, DBNull.Value, 0L, 0L);
+        return true;
+    }
+
+    public void SetMeta(string name, long value) => Run(_setMeta, name, value);
+
+    public long GetMeta(string name) => Convert.ToInt64(Query("SELECT value FROM meta WHERE name = $1", name).Single()[0], null);
+
+    public void AddLease(long id, long ttlMs) => Execute("INSERT INTO lease VALUES ($1, $2)", id, ttlMs);
+
+    public void RemoveLease(long id) => Execute("DELETE FROM lease WHERE id = $1", id);
+
+    public List<(long Id, long TtlMs)> Leases() =>
+        [.. Query("SELECT id, ttl_ms FROM lease").Select(r => ((long)r[0], (long)r[1]))];
+
+    public List<string> KeysOf(long lease) =>
+        [.. Query("SELECT key FROM kv WHERE lease = $1 AND lease <> 0", lease).Select(r => (string)r[0])];
+
+    /// <summary>
+    /// Removes what was superseded or deleted up to a revision. The newest version of each key stays, so that the registry
+    /// can be read as it was at any later revision.
+    /// </summary>
+    /// <param name="from">The revision compacted to before: keys untouched since have nothing to remove.</param>
+    public void RemoveHistory(long from, long to)
+    {
+        Execute(
+            """
+            DELETE FROM history WHERE rev <= $2
+              AND key IN (SELECT key FROM history WHERE rev > $1 AND rev <= $2)
+              AND (value IS NULL OR EXISTS (
+                SELECT 1 FROM history AS newer WHERE newer.key = history.key AND newer.rev > history.rev AND newer.rev <= $2))
+            """, from, to);
+    }
+
+    public void Dispose()
+    {
+        foreach (var command in (SqliteCommand[])[_find, _put, _delete, _record, _setMeta, _begin, _commit, _rollback])
+            command.Dispose();
+    }
+
+    private SqliteCommand Command(string sql, int parameters)
+    {
+        var command = _connection.CreateCommand();
+        command.CommandText = sql;
+        for (var i = 1; i <= parameters; i++)
+            command.Parameters.Add(new SqliteParameter { ParameterName = $"${i}" });
+        return command;
+    }
+
+    private static void Run(SqliteCommand command, params ReadOnlySpan<object> values)
+    {
+        for (var i = 0; i < values.Length; i++)
+            command.Parameters[i].Value = values[i];
+        command.ExecuteNonQuery();
+    }
+
+    private void Execute(string sql, params object[] values)
+    {
+        using var command = Command(sql, values.Length);
+        Run(command, values);
+    }
+
+    private List<object[]> Query(string sql, params object[] values)
+    {
+        using var command = Command(sql, values.Length);
+        for (var i = 0; i < values.Length; i++)
+            command.Parameters[i].Value = values[i];
+        using var reader = command.ExecuteReader();
+        var rows = new List<object[]>();
+        while (reader.Read())
+        {
+            var row = new object[reader.FieldCount];
+            reader.GetValues(row);
+            rows.Add(row);
+        }
+        return rows;
+    }
+}
