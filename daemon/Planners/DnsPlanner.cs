@@ -16,6 +16,8 @@ public sealed class DnsPlanner(string nodeId, DnsForwardConfig forward, IReadOnl
     private Dictionary<string, (Endpoint Source, string Node, DnsEndpoint Planned)> _endpoints = [];
     private Dictionary<string, (Network Source, List<DnsService> Services, List<DnsEndpoint> Endpoints, DnsNetwork Planned)> _networks = [];
 
+    private (IReadOnlyDictionary<string, Node>? Source, List<DnsNode> Planned) _nodes = (null, []);
+
     public DnsConfig Plan(Snapshot snapshot, bool synced)
     {
         var services = new Dictionary<string, (Service, List<Endpoint>, DnsService)>(snapshot.Services.Count);
@@ -44,11 +46,18 @@ public sealed class DnsPlanner(string nodeId, DnsForwardConfig forward, IReadOnl
             DataCenter = self?.Dc ?? "dc1",
             NodeName = self?.Name ?? "",
             Networks = [.. networks.Values.Select(entry => entry.Item4).OrderBy(network => network.Id, StringComparer.Ordinal)],
-            Nodes = [.. snapshot.Nodes.Values.OrderBy(node => node.Name, StringComparer.Ordinal).Select(node => new DnsNode(node.Name, [node.Address]))],
+            Nodes = PlanNodes(snapshot),
             Sources = PlanSources(snapshot),
             FixedAddresses = fixedAddresses,
             Forward = forward,
         };
+    }
+
+    private List<DnsNode> PlanNodes(Snapshot snapshot)
+    {
+        if (!ReferenceEquals(_nodes.Source, snapshot.Nodes))
+            _nodes = (snapshot.Nodes, [.. snapshot.Nodes.Values.OrderBy(node => node.Name, StringComparer.Ordinal).Select(node => new DnsNode(node.Name, [node.Address]))]);
+        return _nodes.Planned;
     }
 
     private DnsService PlanService(
