@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Runtime.InteropServices;
 
 namespace OverlayNet.Kernel.Netlink;
@@ -17,7 +18,9 @@ public sealed class NetlinkSocket : IDisposable
     private const int DumpTries = 10;
     private const ushort ExtAckMessage = 1;
     private readonly INetlinkTransport transport;
-    private readonly byte[] buffer = GC.AllocateUninitializedArray<byte>(BufferLength, pinned: true);
+    // Rented: sockets are made for one operation in a namespace and thrown away, hundreds in one pass.
+    private readonly byte[] buffer = ArrayPool<byte>.Shared.Rent(BufferLength);
+    private bool disposed;
     private uint sequence;
 
     public NetlinkSocket(INetlinkTransport transport)
@@ -175,7 +178,14 @@ public sealed class NetlinkSocket : IDisposable
     /// <summary>Ends the wait of <see cref="ReceiveNotifications"/>; may be called from any thread.</summary>
     public void Stop() => transport.Stop();
 
-    public void Dispose() => transport.Dispose();
+    public void Dispose()
+    {
+        if (disposed)
+            return;
+        disposed = true;
+        transport.Dispose();
+        ArrayPool<byte>.Shared.Return(buffer);
+    }
 
     private static (int Length, int Count) Chunk(ReadOnlySpan<byte> octets)
     {

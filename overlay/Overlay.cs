@@ -1,0 +1,98 @@
+using OverlayNet.Kernel;
+using OverlayNet.Kernel.Netlink;
+
+namespace OverlayNet.Overlay;
+
+/// <summary>
+/// Makes the overlay networks of one node reflect a configuration. Everything there is is read back, compared, and
+/// only what differs is changed; nothing is flushed, and what is ours but not desired goes by its ownership mark.
+/// Calls must not overlap.
+/// </summary>
+/// <param name="hostPath">The network namespace of the host, which the underlay belongs to; null: the process's own.</param>
+public sealed class Overlay(string? hostPath = null)
+{
+    private const string HostScope = "host";
+
+    /// <summary>Mends every difference between the configuration and the kernel.</summary>
+    /// <returns>What was different, what could not be mended, and how each endpoint fares.</returns>
+    /// <exception cref="KernelException">The host's own namespace cannot be read; nothing else ends the pass.</exception>
+    public ApplyReport Apply(OverlayConfig config) => Run(config, dryRun: false);
+
+    /// <summary>Names every difference and changes nothing. Below something that is missing, nothing further can be compared.</summary>
+    /// <inheritdoc cref="Apply"/>
+    public ApplyReport Plan(OverlayConfig config) => Run(config, dryRun: true);
+
+    private ApplyReport Run(OverlayConfig config, bool dryRun)
+    {
+        var account = new Reconciliation(dryRun);
+        using var host = hostPath is null ? NetworkNamespace.OpenHost() : NetworkNamespace.Open(hostPath);
+        var desired = Accepted(config, account);
+        RemoveStale(config, desired, account);
+        MendHost(desired, host, account);
+        foreach (var network in desired)
+            account.Try(network.Name, $"apply network {network.Name}", () => new NetworkReconciler(account, config, network, host).Run());
+        return account.Report;
+    }
+
+    private static List<OverlayNetwork> Accepted(OverlayConfig config, Reconciliation account)
+    {
+        List<OverlayNetwork> accepted = [];
+        foreach (var network in config.Networks)
+        {
+            if (network.Encrypted)
+                account.Fail(network.Name, $"apply network {network.Name}", "encryption is not available in this version and nothing is sent in the clear under that flag: create the network without --encrypted");
+            else
+                accepted.Add(network);
+        }
+        return accepted;
+    }
+
+    /// <summary>Networks of this node that are not desired any more. A namespace that cannot be looked into is left alone.</summary>
+    private static void RemoveStale(OverlayConfig config, List<OverlayNetwork> desired, Reconciliation account)
+    {
+        var wanted = desired.Select(network => network.Netns).ToHashSet();
+        var prefix = NamePrefix(config);
+        foreach (var name in NamedNamespaces.List().Where(name => name.StartsWith(prefix, StringComparison.Ordinal) && !wanted.Contains(name)))
+        {
+            if (MarkOf(name) is { } mark && mark.Cluster == config.ClusterId && mark.Node == config.NodeId)
+                account.Mend(mark.Network, $"delete network namespace {name}, which is ours and not desired", () => Remove(name));
+        }
+    }
+
+    private static string NamePrefix(OverlayConfig config) => $"on-{config.NodeShortId}-";
+
+    private static OwnershipMark? MarkOf(string name)
+    {
+        try
+        {
+            using var netns = NamedNamespaces.OpenPinned(name);
+            using var socket = NetlinkSocket.Open(NetlinkProtocol.Route, netns);
+            return OwnershipMark.Parse(new RouteLinks(socket).Get("lo")?.Alias);
+        }
+        catch (KernelException)
+        {
+            return null;
+        }
+    }
+
+    private static void Remove(string name)
+    {
+        using (var netns = NamedNamespaces.OpenPinned(name))
+        using (var socket = NetlinkSocket.Open(NetlinkProtocol.Route, netns))
+        {
+            // At once rather than when the kernel gets round to the namespace: the VNI is free again when this returns.
+            var links = new RouteLinks(socket);
+            foreach (var link in links.Dump().Where(link => link.Kind is "veth" or "vxlan" or "bridge"))
+                RouteLinks.Deleting(link.Index).TrySend(socket);
+        }
+        NamedNamespaces.Delete(name);
+    }
+
+    private static void MendHost(List<OverlayNetwork> desired, NetworkNamespace host, Reconciliation account)
+    {
+        if (desired.Count == 0)
+            return;
+        foreach (var (name, value) in host.Run(() => NamespaceSysctls.TooLow(NamespaceSysctls.NeighbourLimits)))
+            account.Mend(HostScope, $"raise {name} to {value}", () => host.SetSysctl(name, value));
+    }
+}
