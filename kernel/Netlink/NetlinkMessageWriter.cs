@@ -77,6 +77,13 @@ public ref struct NetlinkMessageWriter(Span<byte> initial)
         Pad();
     }
 
+    /// <summary>Attributes written before, padded as they were: the content of a nest, say.</summary>
+    public void Octets(scoped ReadOnlySpan<byte> attributes)
+    {
+        attributes.CopyTo(Grow(attributes.Length));
+        Pad();
+    }
+
     /// <summary>An attribute without payload (a flag).</summary>
     public void Flag(ushort type) => Attribute(type, []);
 
