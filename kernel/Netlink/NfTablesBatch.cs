@@ -15,6 +15,9 @@ public ref struct NfTablesBatch : IDisposable
 
     // Batch begin: netlink header, nfgenmsg, then the generation attribute whose value is patched at each commit.
     private const int GenerationOffset = NetlinkType.HeaderLength + 4 + NetlinkType.AttributeHeaderLength;
+
+    // BYTEORDER_HOST_ENDIAN of nft, a 32-bit number in host byte order.
+    private static ReadOnlySpan<byte> HostByteOrder => BitConverter.IsLittleEndian ? [1, 0, 0, 0] : [0, 0, 0, 1];
     private readonly List<(string Verb, string Object)> steps;
     internal NetlinkMessageWriter Writer;
     private int elementList;
@@ -295,7 +298,9 @@ public ref struct NfTablesBatch : IDisposable
         Span<byte> octets = stackalloc byte[256];
         var length = 0;
         if (set.HostByteOrderKey)
-            length += UserData(octets, NfTablesType.SetKeyByteOrder, [BitConverter.IsLittleEndian ? (byte)1 : (byte)2, 0, 0, 0]);
+            length += UserData(octets, NfTablesType.SetKeyByteOrder, HostByteOrder);
+        if (set.HostByteOrderData)
+            length += UserData(octets[length..], NfTablesType.SetDataByteOrder, HostByteOrder);
         if (set.Comment is not null)
             length += UserDataText(octets[length..], NfTablesType.SetCommentUserData, set.Comment);
         if (length > 0)

@@ -64,6 +64,9 @@ public sealed record NfSet(string Name)
 
     /// <summary>The key is one number in host byte order, such as a mark (only nft's listing cares).</summary>
     public bool HostByteOrderKey { get; init; }
+
+    /// <summary>Maps only: so is the value.</summary>
+    public bool HostByteOrderData { get; init; }
     public string? Comment { get; init; }
 
     public bool IsVerdictMap => (Flags & NfSetFlags.Map) != 0 && DataType == NfType.Verdict;

@@ -126,7 +126,7 @@ internal static class NfTablesParser
         int keyLength = 0, dataLength = 0, size = 0;
         var flags = NfSetFlags.None;
         var timeout = TimeSpan.Zero;
-        var hostOrder = false;
+        bool hostOrderKey = false, hostOrderData = false;
         List<int> fields = [];
         foreach (var attribute in message.Attributes<NfHeader>())
         {
@@ -157,7 +157,7 @@ internal static class NfTablesParser
                     dataLength = (int)attribute.U32BigEndian;
                     break;
                 case NfTablesType.SetTimeout:
-                    timeout = TimeSpan.FromMilliseconds(attribute.U64BigEndian);
+                    timeout = Milliseconds(attribute.U64BigEndian);
                     break;
                 case NfTablesType.SetDescription:
                     foreach (var field in attribute.Nested)
@@ -170,7 +170,8 @@ internal static class NfTablesParser
                     break;
                 case NfTablesType.SetUserData:
                     comment = Comment(attribute.Payload, NfTablesType.SetCommentUserData);
-                    hostOrder = Find(attribute.Payload, NfTablesType.SetKeyByteOrder) is [1, ..];
+                    hostOrderKey = IsHostByteOrder(Find(attribute.Payload, NfTablesType.SetKeyByteOrder));
+                    hostOrderData = IsHostByteOrder(Find(attribute.Payload, NfTablesType.SetDataByteOrder));
                     break;
             }
         }
@@ -184,7 +185,8 @@ internal static class NfTablesParser
             Fields = fields,
             Size = size,
             Timeout = timeout,
-            HostByteOrderKey = hostOrder,
+            HostByteOrderKey = hostOrderKey,
+            HostByteOrderData = hostOrderData,
             Comment = comment,
         };
         return new NfSetInfo(new NfTable(message.Header<NfHeader>().Family, table), set, handle);
@@ -227,7 +229,7 @@ internal static class NfTablesParser
                     flags = (NfElementFlags)attribute.U32BigEndian;
                     break;
                 case NfTablesType.ElementExpiration:
-                    expires = TimeSpan.FromMilliseconds(attribute.U64BigEndian);
+                    expires = Milliseconds(attribute.U64BigEndian);
                     break;
             }
         }
@@ -280,6 +282,11 @@ internal static class NfTablesParser
         var value = Find(userData, type);
         return value is null ? null : Encoding.UTF8.GetString(value).TrimEnd('\0');
     }
+
+    private static TimeSpan Milliseconds(ulong value) =>
+        value < (ulong)TimeSpan.MaxValue.TotalMilliseconds ? TimeSpan.FromMilliseconds(value) : TimeSpan.MaxValue;
+
+    private static bool IsHostByteOrder(byte[]? value) => value is { Length: sizeof(int) } && BitConverter.ToInt32(value) == 1;
 
     private static byte[]? Find(ReadOnlySpan<byte> userData, byte type)
     {
