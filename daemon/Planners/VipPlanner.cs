@@ -9,24 +9,28 @@ namespace OverlayNet.Daemon.Planners;
 /// <summary>From a snapshot to what the balancers of one node are to do. Pure: the same snapshot gives the same plan.</summary>
 public static class VipPlanner
 {
-    public static VipConfig Plan(Snapshot snapshot, string nodeId) => new()
+    /// <param name="suppressed">This node's endpoints that are known to be gone.</param>
+    public static VipConfig Plan(Snapshot snapshot, string nodeId, IReadOnlySet<string> suppressed) => new()
     {
         Revision = snapshot.Revision,
         Networks =
         [
             .. LocalNetworks.Of(snapshot, nodeId)
                 .OrderBy(network => network.Vni)
-                .Select(network => PlanNetwork(snapshot, nodeId, network)),
+                .Select(network => PlanNetwork(snapshot, nodeId, network, suppressed)),
         ],
     };
 
     /// <summary>
     /// <paramref name="next"/> plus the services that only <paramref name="previous"/> has: what must be in place
-    /// until no name points at them any more.
+    /// until no name points at them any more. <paramref name="next"/> itself when there are none.
     /// </summary>
     public static VipConfig Union(VipConfig previous, VipConfig next)
     {
         var before = previous.Networks.ToDictionary(network => network.Id);
+        if (!next.Networks.Any(network => before.GetValueOrDefault(network.Id) is { } old
+            && old.Services.ExceptBy(network.Services.Select(service => service.Id), service => service.Id).Any()))
+            return next;
         return next with
         {
             Networks =
@@ -45,7 +49,7 @@ public static class VipPlanner
         };
     }
 
-    private static VipNetwork PlanNetwork(Snapshot snapshot, string nodeId, Network network)
+    private static VipNetwork PlanNetwork(Snapshot snapshot, string nodeId, Network network, IReadOnlySet<string> suppressed)
     {
         var own = snapshot.NodeEndpoint(nodeId, network.Id);
         return new VipNetwork
@@ -61,7 +65,7 @@ public static class VipPlanner
             Tasks =
             [
                 .. snapshot.EndpointsOf(network)
-                    .Where(endpoint => endpoint.Kind == EndpointKind.Container && endpoint.NodeId == nodeId)
+                    .Where(endpoint => endpoint.Kind == EndpointKind.Container && endpoint.NodeId == nodeId && !suppressed.Contains(endpoint.Id))
                     .OrderBy(endpoint => endpoint.Id, StringComparer.Ordinal)
                     .Select(endpoint => new VipTask
                     {
@@ -79,12 +83,12 @@ public static class VipPlanner
                 .. snapshot.ServicesOf(network)
                     .Where(service => service.EndpointMode == EndpointMode.Vip)
                     .OrderBy(service => service.Id, StringComparer.Ordinal)
-                    .Select(service => PlanService(snapshot, nodeId, service)),
+                    .Select(service => PlanService(snapshot, nodeId, service, suppressed)),
             ],
         };
     }
 
-    private static VipService PlanService(Snapshot snapshot, string nodeId, Service service) => new()
+    private static VipService PlanService(Snapshot snapshot, string nodeId, Service service, IReadOnlySet<string> suppressed) => new()
     {
         Id = service.Id,
         Name = service.Name,
@@ -105,7 +109,7 @@ public static class VipPlanner
         RealServers =
         [
             .. snapshot.EndpointsOf(service)
-                .Where(Weights.IsRealServer)
+                .Where(endpoint => Weights.IsRealServer(endpoint) && !suppressed.Contains(endpoint.Id))
                 .OrderBy(endpoint => endpoint.Id, StringComparer.Ordinal)
                 .Select(endpoint => new RealServer
                 {

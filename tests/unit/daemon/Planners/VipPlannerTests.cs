@@ -6,10 +6,12 @@ namespace OverlayNet.UnitTests.Daemon.Planners;
 
 public class VipPlannerTests
 {
+    private static readonly HashSet<string> NoneGone = [];
+
     [Fact]
     public void A_node_without_an_endpoint_on_the_network_plans_nothing()
     {
-        var plan = VipPlanner.Plan(With([Own(NodeB, 2), Endpoint("e1", NodeB, 11)]), NodeA);
+        var plan = VipPlanner.Plan(With([Own(NodeB, 2), Endpoint("e1", NodeB, 11)]), NodeA, NoneGone);
 
         Assert.Empty(plan.Networks);
         Assert.Equal(7, plan.Revision);
@@ -22,7 +24,7 @@ public class VipPlannerTests
     [InlineData(EndpointState.Unhealthy, 0)]
     public void Weight_follows_from_state(EndpointState state, int weight)
     {
-        var plan = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11, state)]), NodeA);
+        var plan = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11, state)]), NodeA, NoneGone);
 
         var server = Assert.Single(Assert.Single(plan.Networks[0].Services).RealServers);
         Assert.Equal(weight, server.Weight);
@@ -32,7 +34,7 @@ public class VipPlannerTests
     [Fact]
     public void An_endpoint_whose_path_is_not_there_yet_takes_no_traffic()
     {
-        var plan = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11, EndpointState.Starting)]), NodeA);
+        var plan = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11, EndpointState.Starting)]), NodeA, NoneGone);
 
         Assert.Empty(Assert.Single(plan.Networks[0].Services).RealServers);
         Assert.Single(plan.Networks[0].Tasks);
@@ -41,7 +43,7 @@ public class VipPlannerTests
     [Fact]
     public void Dnsrr_services_have_no_balancer()
     {
-        var plan = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11)], services: [Service(EndpointMode.Dnsrr)]), NodeA);
+        var plan = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11)], services: [Service(EndpointMode.Dnsrr)]), NodeA, NoneGone);
 
         Assert.Empty(plan.Networks[0].Services);
     }
@@ -50,8 +52,8 @@ public class VipPlannerTests
     public void The_union_keeps_a_removed_service_until_its_name_is_gone()
     {
         var endpoints = new[] { Own(NodeA, 2), Endpoint("e1", NodeA, 11, service: null) };
-        var before = VipPlanner.Plan(With(endpoints), NodeA);
-        var after = VipPlanner.Plan(With(endpoints, services: []), NodeA);
+        var before = VipPlanner.Plan(With(endpoints), NodeA, NoneGone);
+        var after = VipPlanner.Plan(With(endpoints, services: []), NodeA, NoneGone);
 
         Assert.Empty(after.Networks[0].Services);
         Assert.Equal("web", Assert.Single(VipPlanner.Union(before, after).Networks[0].Services).Name);
