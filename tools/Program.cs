@@ -1,1 +1,3 @@
-return 0;
+using OverlayNet.Tools;
+
+return await CommandLine.Run(args, Console.Out, Console.Error, CancellationToken.None).ConfigureAwait(false);

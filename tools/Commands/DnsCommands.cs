@@ -1,0 +1,56 @@
+using System.CommandLine;
+using OverlayNet.Contracts;
+using OverlayNet.Tools.Api;
+using OverlayNet.Tools.Cli;
+
+namespace OverlayNet.Tools.Commands;
+
+/// <summary><c>overlaynet dns</c>: what this node's resolver would answer, and why.</summary>
+internal static class DnsCommands
+{
+    private static readonly string[] Types = ["A", "AAAA", "SRV", "PTR", "TXT", "SOA", "NS", "ANY"];
+
+    public static Command Create(Shell shell) => new CliCommand("dns", "What this node's resolver would answer, and why", "dns query web", "dns table --network app")
+    {
+        Query(shell), Dump(shell), Flush(shell),
+    };
+
+    private static CliCommand Query(Shell shell)
+    {
+        var name = new Argument<string>("NAME") { Description = "Name to look up; an address for its PTR" };
+        var type = Inputs.Word("--type", "Record type; default A (PTR for an address)", Types);
+        var from = Inputs.Text("--from", "Endpoint (name, id or address) to ask as; default: the node itself", "ENDPOINT");
+        var command = new CliCommand("query", "Ask this node's resolver, as an endpoint would", "dns query web", "dns query _http._tcp.web --type SRV --from client") { type, from, name };
+        shell.Read(command, parsed => "/v1/dns/query" + Text.Query(("name", parsed.GetValue(name)), ("type", parsed.GetValue(type)?.ToUpperInvariant() ?? DefaultType(parsed.GetValue(name)!)), ("from", parsed.GetValue(from))), (parsed, body) =>
+        {
+            var report = ApiClient.Parse(body, OverlayNetJson.Default.DnsQueryReport);
+            var output = parsed.InvocationConfiguration.Output;
+            output.WriteLine($"{report.Name} {report.Type}: {report.Rcode}");
+            foreach (var answer in report.Answers)
+                output.WriteLine($"  {answer}");
+            output.WriteLine($"why: {Text.Or(report.Why)} (revision {Text.Number(report.Revision)})");
+        });
+        return command;
+    }
+
+    private static CliCommand Dump(Shell shell)
+    {
+        var network = Objects.ReferenceOption("--network", "Only this network's names", NetworkCommands.ListPath, shell);
+        var command = new CliCommand("table", "Print every name this node answers", "dns table", "dns table --network app --json") { network };
+        shell.Read(command, parsed => "/v1/dns/table" + Text.Query(("network", parsed.GetValue(network))), (parsed, body) => JsonTable.Write(parsed.InvocationConfiguration.Output, body));
+        return command;
+    }
+
+    private static CliCommand Flush(Shell shell)
+    {
+        var command = new CliCommand("flush", "Forget every cached answer of the upstream servers", "dns flush");
+        shell.Action(command, async (parsed, api, cancellation) =>
+        {
+            await api.Post("/v1/dns/flush", cancellation).ConfigureAwait(false);
+            parsed.InvocationConfiguration.Output.WriteLine("Cache flushed.");
+        });
+        return command;
+    }
+
+    private static string DefaultType(string name) => Inputs.IsAddress(name, out _) ? "PTR" : "A";
+}

@@ -1,0 +1,166 @@
+using System.CommandLine;
+using OverlayNet.Contracts;
+using OverlayNet.Tools.Api;
+using OverlayNet.Tools.Cli;
+
+namespace OverlayNet.Tools.Commands;
+
+/// <summary><c>overlaynet service</c>.</summary>
+internal static class ServiceCommands
+{
+    public const string ListPath = "/v1/services";
+    private static readonly string[] Schedulers = ["rr", "wrr", "lc", "wlc", "sh", "mh", "sed", "nq"];
+
+    public static Command Create(Shell shell) => new CliCommand("service", "Names with a virtual IP in front of endpoints", "service create --network app --port 80 web", "service backends web")
+    {
+        Make(shell),
+        Update(shell),
+        List(shell),
+        Objects.Inspect(shell, "service", ListPath, "service inspect web", Network(shell)),
+        Objects.Remove(shell, "service", ListPath, "Remove services; their endpoints stay attached", "service rm web", Network(shell)),
+        Backends(shell),
+    };
+
+    private static Option<string?> Network(Shell shell) =>
+        Objects.ReferenceOption("--network", "Network, where the service's name alone is ambiguous", NetworkCommands.ListPath, shell);
+
+    private static CliCommand Make(Shell shell)
+    {
+        var name = new Argument<string>("NAME") { Description = "One DNS label, unique in its network" };
+        var network = Objects.ReferenceOption("--network", "Network the service is on", NetworkCommands.ListPath, shell);
+        network.Required = true;
+        var settings = new Settings();
+        var vip = Inputs.Address("--vip", "Virtual IPv4 address; default: the next free one", System.Net.Sockets.AddressFamily.InterNetwork);
+        var vip6 = Inputs.Address("--vip6", "Virtual IPv6 address; default: the next free one", System.Net.Sockets.AddressFamily.InterNetworkV6);
+        var publish = Inputs.Word("--publish-mode", "Where published ports answer", "ingress", "host");
+        var command = new CliCommand(
+            "create", "Make a service",
+            "service create --network app --port 80 web", "service create --network app --port 8080:80/tcp --port dns=53/udp --alias www web", "service create --network app --endpoint-mode dnsrr db")
+        {
+            network, vip, vip6, publish,
+        };
+        settings.AddTo(command);
+        command.Arguments.Add(name);
+        shell.Action(command, async (parsed, api, cancellation) =>
+        {
+            var body = await api.Post(ListPath, new ServiceCreateRequest
+            {
+                Name = parsed.GetValue(name)!,
+                Network = parsed.GetValue(network)!,
+                Ports = Given(parsed, settings.Ports),
+                EndpointMode = Word<EndpointMode>(parsed.GetValue(settings.Mode)) ?? EndpointMode.Vip,
+                Vip = parsed.GetValue(vip),
+                Vip6 = parsed.GetValue(vip6),
+                Aliases = Given(parsed, settings.Aliases),
+                Scheduler = parsed.GetValue(settings.Scheduler)?.ToLowerInvariant(),
+                AffinitySeconds = parsed.GetValue(settings.Affinity) ?? 0,
+                Balancer = Word<BalancerKind>(parsed.GetValue(settings.Balancer)) ?? BalancerKind.Auto,
+                PublishMode = Word<PublishMode>(parsed.GetValue(publish)) ?? PublishMode.Ingress,
+                DrainSeconds = parsed.GetValue(settings.Drain),
+                Labels = Inputs.LabelsOf(parsed.GetValue(settings.Labels)),
+            }, OverlayNetJson.Default.ServiceCreateRequest, cancellation).ConfigureAwait(false);
+            if (shell.WantsJson(parsed))
+                Shell.WriteJson(parsed.InvocationConfiguration.Output, body);
+            else
+                parsed.InvocationConfiguration.Output.WriteLine(ApiClient.Parse(body, OverlayNetJson.Default.Service).Id);
+        });
+        return command;
+    }
+
+    private static CliCommand Update(Shell shell)
+    {
+        var reference = Objects.Reference("SERVICE", "service", ListPath, shell);
+        var network = Network(shell);
+        var settings = new Settings();
+        var command = new CliCommand("update", "Change a service; what is not named stays as it is", "service update --port 80 --port 443 web", "service update --scheduler lc --drain 60 web") { network };
+        settings.AddTo(command);
+        command.Arguments.Add(reference);
+        shell.Action(command, async (parsed, api, cancellation) =>
+        {
+            var body = await api.Patch(Objects.PathOf(ListPath, parsed.GetValue(reference)!, parsed, network), new ServiceUpdateRequest
+            {
+                Ports = Given(parsed, settings.Ports),
+                EndpointMode = Word<EndpointMode>(parsed.GetValue(settings.Mode)),
+                Aliases = Given(parsed, settings.Aliases),
+                Scheduler = parsed.GetValue(settings.Scheduler)?.ToLowerInvariant(),
+                AffinitySeconds = parsed.GetValue(settings.Affinity),
+                Balancer = Word<BalancerKind>(parsed.GetValue(settings.Balancer)),
+                DrainSeconds = parsed.GetValue(settings.Drain),
+                Labels = Inputs.LabelsOf(parsed.GetValue(settings.Labels)),
+            }, OverlayNetJson.Default.ServiceUpdateRequest, cancellation).ConfigureAwait(false);
+            if (shell.WantsJson(parsed))
+                Shell.WriteJson(parsed.InvocationConfiguration.Output, body);
+            else
+                parsed.InvocationConfiguration.Output.WriteLine(ApiClient.Parse(body, OverlayNetJson.Default.Service).Id);
+        });
+        return command;
+    }
+
+    private static CliCommand List(Shell shell)
+    {
+        var network = Objects.ReferenceOption("--network", "Only services of this network", NetworkCommands.ListPath, shell);
+        var command = new CliCommand("ls", "List the services", "service ls", "service ls --network app --json") { network };
+        command.Aliases.Add("list");
+        shell.Action(command, async (parsed, api, cancellation) =>
+        {
+            var output = parsed.InvocationConfiguration.Output;
+            var body = await api.Get(ListPath + Text.Query(("network", parsed.GetValue(network))), cancellation).ConfigureAwait(false);
+            if (shell.WantsJson(parsed))
+            {
+                Shell.WriteJson(output, body);
+                return;
+            }
+            var networks = (await api.Get(NetworkCommands.ListPath, OverlayNetJson.Default.ListNetwork, cancellation).ConfigureAwait(false)).ToDictionary(n => n.Id, n => n.Name);
+            var endpoints = (await api.Get(EndpointCommands.ListPath, OverlayNetJson.Default.ListEndpoint, cancellation).ConfigureAwait(false)).ToLookup(e => e.ServiceId);
+            var table = new Table("ID", "NAME", "NETWORK", "MODE", "VIP", "PORTS", "BACKENDS", "SCHEDULER");
+            foreach (var service in ApiClient.Parse(body, OverlayNetJson.Default.ListService).OrderBy(service => service.Name, StringComparer.Ordinal))
+            {
+                var members = endpoints[service.Id].ToList();
+                table.Add(
+                    Text.ShortId(service.Id), service.Name, networks.GetValueOrDefault(service.NetworkId, service.NetworkId), Text.Word(service.EndpointMode), Text.Or(Text.Join(service.Vip4, service.Vip6)),
+                    Text.Or(string.Join(", ", service.Ports.Select(Text.Port)), "all"),
+                    $"{members.Count(e => e.State is EndpointState.Healthy or EndpointState.Recovering)}/{members.Count}", service.Scheduler);
+            }
+            table.Write(output);
+        });
+        return command;
+    }
+
+    private static CliCommand Backends(Shell shell)
+    {
+        var reference = Objects.Reference("SERVICE", "service", ListPath, shell);
+        var network = Network(shell);
+        var command = new CliCommand("backends", "Show the real servers as this node's balancer has them", "service backends web", "service backends --json web") { network, reference };
+        shell.Read(command, parsed => $"{ListPath}/{Text.Escape(parsed.GetValue(reference)!)}/backends{Text.Query(("network", parsed.GetValue(network)))}", (parsed, body) =>
+        {
+            var table = new Table("ENDPOINT", "NODE", "ADDRESS", "STATE", "WEIGHT", "SHARE");
+            foreach (var backend in ApiClient.Parse(body, OverlayNetJson.Default.ListBackendReport))
+                table.Add(backend.Endpoint, backend.Node, Text.Or(Text.Join(backend.Address4, backend.Address6)), Text.Word(backend.State), Text.Number(backend.Weight), Text.Percent(backend.Share));
+            table.Write(parsed.InvocationConfiguration.Output);
+        });
+        return command;
+    }
+
+    private static List<string>? Given(ParseResult parsed, Option<string[]> option) => parsed.GetValue(option) is { Length: > 0 } values ? [.. values] : null;
+
+    private static T? Word<T>(string? word) where T : struct, Enum => word is null ? null : Enum.Parse<T>(word, ignoreCase: true);
+
+    /// <summary>What both create and update take.</summary>
+    private sealed class Settings
+    {
+        public Option<string[]> Ports { get; } = Inputs.Ports("Port at the VIP; PUB where it differs from the endpoint's. Default: every port");
+        public Option<string?> Mode { get; } = Inputs.Word("--endpoint-mode", "What the name resolves to", "vip", "dnsrr");
+        public Option<string[]> Aliases { get; } = Inputs.Texts("--alias", "Further name with the same answers, any number", "NAME");
+        public Option<string?> Scheduler { get; } = Inputs.Word("--scheduler", "How connections are spread", Schedulers);
+        public Option<int?> Affinity { get; } = Inputs.Number("--affinity", 0, 86400, "Keep a client on one backend for this many seconds", "SECONDS");
+        public Option<string?> Balancer { get; } = Inputs.Word("--balancer", "What carries the VIP", "auto", "ipvs", "nft", "ebpf");
+        public Option<int?> Drain { get; } = Inputs.Number("--drain", 0, 86400, "How long a drained endpoint's live flows may go on, in seconds", "SECONDS");
+        public Option<string[]> Labels { get; } = Inputs.Labels();
+
+        public void AddTo(Command command)
+        {
+            foreach (var option in new Option[] { Ports, Mode, Aliases, Scheduler, Affinity, Balancer, Drain, Labels })
+                command.Options.Add(option);
+        }
+    }
+}
