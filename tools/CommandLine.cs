@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Help;
 using System.CommandLine.Invocation;
+using System.CommandLine.Parsing;
 using OverlayNet.Kernel;
 using OverlayNet.Tools.Api;
 using OverlayNet.Tools.Cli;
@@ -79,7 +80,12 @@ internal static class CommandLine
 
     private static void Complain(TextWriter error, ParseResult parsed)
     {
-        var first = parsed.Errors[0].Message.Split('\n', 2);
+        // A word that fits nowhere explains the complaint about what is then missing.
+        var unknown = parsed.UnmatchedTokens.FirstOrDefault();
+        var cause = parsed.Errors.FirstOrDefault(e => unknown is not null && e.Message.Contains($"'{unknown}'", StringComparison.Ordinal)) ?? parsed.Errors[0];
+        // The parser's own words for a missing argument do not say which one.
+        var message = cause.SymbolResult is ArgumentResult { Tokens.Count: 0 } argument ? $"{argument.Argument.Name} is missing" : cause.Message;
+        var first = message.Split('\n', 2);
         Complain(error, first[0], first.Length == 2 ? first[1] : $"see '{Path(parsed.CommandResult.Command)} --help'");
     }
 

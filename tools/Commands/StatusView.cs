@@ -10,7 +10,7 @@ internal static class StatusView
     public static void Write(TextWriter output, StatusReport status)
     {
         Line(output, "Daemon", status.Daemon + (status.Pid is { } pid ? $" (pid {Text.Number(pid)})" : "") + (status.Version.Length > 0 ? $", version {status.Version}" : ""));
-        Line(output, "Node", status.NodeId is null ? "not a member of a cluster: run 'overlaynet init' or 'overlaynet join'" : $"{status.NodeName} ({status.NodeId}){(status.Role is { } role ? $", {Text.Word(role)}" : "")}");
+        Line(output, "Node", status.NodeId is null ? NoNode(status) : $"{status.NodeName} ({status.NodeId}){(status.Role is { } role ? $", {Text.Word(role)}" : "")}");
         if (status.NodeId is not null)
         {
             Line(output, "Cluster", Text.Or(status.ClusterId));
@@ -32,6 +32,9 @@ internal static class StatusView
     }
 
     private static void Line(TextWriter output, string name, string value) => output.WriteLine($"{name + ":",-10}{value}");
+
+    private static string NoNode(StatusReport status) =>
+        status.Daemon == "running" ? "not a member of a cluster: run 'overlaynet init' or 'overlaynet join'" : "unknown";
 
     private static void Section(TextWriter output, string title, Table table, int rows)
     {

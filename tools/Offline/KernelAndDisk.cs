@@ -142,8 +142,8 @@ internal sealed class KernelAndDisk
         {
             using var document = JsonDocument.Parse(File.ReadAllBytes(path));
             var root = document.RootElement;
-            if (Member(root, "nodeId") ?? Member(root, "id") is { Length: > 0 } id)
-                return new Identity(Member(root, "nodeId") ?? id, Member(root, "nodeName") ?? Member(root, "name"));
+            if ((Member(root, "nodeId") ?? Member(root, "id")) is { Length: > 0 } id)
+                return new Identity(id, Member(root, "nodeName") ?? Member(root, "name"));
             _differences.Add($"{path} names no node");
         }
         catch (FileNotFoundException)
