@@ -10,7 +10,7 @@ namespace OverlayNet.Daemon.Agent;
 /// other node learns address, MAC and VTEP meanwhile), then let traffic come.
 /// </summary>
 public sealed partial class Attachments(
-    string nodeId, RegistryClient registry, SnapshotFollower follower, Reconciler reconciler, int underlayOverhead, Func<int> underlayMtu,
+    string nodeId, RegistryClient registry, SnapshotFollower follower, Reconciler reconciler, Func<int> defaultMtu,
     ILogger<Attachments> logger)
 {
     private static readonly TimeSpan BuildTimeout = TimeSpan.FromSeconds(15);
@@ -65,7 +65,7 @@ public sealed partial class Attachments(
             Endpoint = endpoint,
             Network = network,
             Dns = [.. new[] { network.Gateway4, network.Gateway6 }.OfType<IPAddress>()],
-            Mtu = network.Mtu > 0 ? network.Mtu : underlayMtu() - underlayOverhead,
+            Mtu = network.Mtu > 0 ? network.Mtu : defaultMtu(),
             Revision = revision,
         };
     }

@@ -20,6 +20,7 @@ internal sealed partial class DataPlane(
     DnsListeners listeners,
     DnsPlanner dnsPlanner,
     Func<NodeFacts> facts,
+    Action<OverlayConfig> watch,
     EventLog events,
     TimeProvider time,
     ILogger<DataPlane> logger) : IDataPlane
@@ -68,6 +69,14 @@ internal sealed partial class DataPlane(
         };
     }
 
+    /// <summary>Takes everything of this node out of the kernel, names first.</summary>
+    public void Clear(Snapshot snapshot)
+    {
+        listeners.Apply([]);
+        balancers.Apply(VipConfig.Empty);
+        overlay.Apply(OverlayPlanner.Plan(Snapshot.Empty, facts(), new HashSet<string>()) with { ClusterId = snapshot.ClusterId });
+    }
+
     /// <summary>Every difference between what is desired and what is, changing nothing.</summary>
     public IReadOnlyList<(string Part, string Object, string Difference)> Observe(Snapshot snapshot)
     {
@@ -85,7 +94,10 @@ internal sealed partial class DataPlane(
 
     private ApplyReport ApplyOverlay(OverlayConfig config, Snapshot snapshot, bool mending, Dictionary<string, string> errors)
     {
+        // Before, so that what is taken away now is not heard as a loss; after, so that new namespaces are listened to.
+        watch(config);
         var report = overlay.Apply(config);
+        watch(config);
         foreach (var change in report.Changes)
         {
             if (mending)
