@@ -5,7 +5,7 @@ using OverlayNet.Kernel.Netlink;
 namespace OverlayNet.Overlay;
 
 /// <summary>Makes one network's namespace on this node as desired: bridge, VXLAN device, the node's own link, routes, tables.</summary>
-internal sealed class NetworkReconciler(Reconciliation account, OverlayConfig config, OverlayNetwork network, NetworkNamespace host)
+internal sealed class NetworkReconciler(Reconciliation account, OverlayConfig config, OverlayNetwork network, NetworkNamespace host, NetworkNamespace netns)
 {
     internal const string BridgeName = "br0", VxlanName = "vx0", NodeName = "node0", NodePortName = "node0p";
 
@@ -39,25 +39,21 @@ internal sealed class NetworkReconciler(Reconciliation account, OverlayConfig co
     /// <summary>Brings the network to its desired state as far as the kernel lets it.</summary>
     internal void Run()
     {
-        if (!NamedNamespaces.Exists(network.Netns)
-            && !account.Mend(network.Name, $"create network namespace {network.Netns}", () => NamedNamespaces.Create(network.Netns)))
-            return;
-        using var netns = NamedNamespaces.OpenPinned(network.Netns);
         using var socket = NetlinkSocket.Open(NetlinkProtocol.Route, netns);
         var links = new RouteLinks(socket);
         if (!Own(socket, links))
             return;
-        MendSysctls(netns, NamespaceSysctls.Network);
+        MendSysctls(NamespaceSysctls.Network);
         if (Ensure(socket, links, BridgeName, WantedBridge(), () => links.Add(NewBridge()), "bridge") is not { } bridge
             || !RemoveOtherVxlan(links)
-            || Ensure(socket, links, VxlanName, WantedTunnel(bridge.Index), () => AddVxlan(netns), "vxlan") is not { } vxlan)
+            || Ensure(socket, links, VxlanName, WantedTunnel(bridge.Index), () => AddVxlan(), "vxlan") is not { } vxlan)
             return;
         var tables = new ForwardingTables(bridge.Index, vxlan.Index);
         var nodeLink = EnsureNode(socket, links, bridge, tables);
         new EndpointReconciler(account, network, mark, mtu, socket).Run(bridge, tables);
         var transit = new TransitReconciler(account, config, network, mark, host, netns).Run(socket, links);
         string[] addressed = [BridgeName, .. nodeLink is null ? Array.Empty<string>() : [NodeName], .. transit is null ? Array.Empty<string>() : [TransitReconciler.InsideName]];
-        MendSysctls(netns, addressed.SelectMany(NamespaceSysctls.AddressedLink));
+        MendSysctls(addressed.SelectMany(NamespaceSysctls.AddressedLink));
         EnsureAddresses(socket, bridge, nodeLink, transit);
         EnsureTables(socket, bridge.Index, tables);
     }
@@ -104,7 +100,7 @@ internal sealed class NetworkReconciler(Reconciliation account, OverlayConfig co
         return account.Mend(network.Name, $"delete {VxlanName} with other settings ({settings})", () => links.Delete(present.Index));
     }
 
-    private void AddVxlan(NetworkNamespace netns)
+    private void AddVxlan()
     {
         using var socket = NetlinkSocket.Open(NetlinkProtocol.Route, host);
         new RouteLinks(socket).Add(new VxlanSpec
@@ -162,7 +158,7 @@ internal sealed class NetworkReconciler(Reconciliation account, OverlayConfig co
         return link;
     }
 
-    private void MendSysctls(NetworkNamespace netns, IEnumerable<(string Name, string Value)> wanted)
+    private void MendSysctls(IEnumerable<(string Name, string Value)> wanted)
     {
         var different = netns.Run(() => NamespaceSysctls.Different(wanted));
         foreach (var (name, value) in different)

@@ -6,12 +6,14 @@ namespace OverlayNet.Overlay;
 /// <summary>
 /// Makes the overlay networks of one node reflect a configuration. Everything there is is read back, compared, and
 /// only what differs is changed; nothing is flushed, and what is ours but not desired goes by its ownership mark.
-/// Calls must not overlap.
+/// Calls must not overlap. Holds its networks' namespaces open, so that one whose name somebody deleted gets its name
+/// back with everything in it.
 /// </summary>
 /// <param name="hostPath">The network namespace of the host, which the underlay belongs to; null: the process's own.</param>
-public sealed class Overlay(string? hostPath = null)
+public sealed class Overlay(string? hostPath = null) : IDisposable
 {
     private const string HostScope = "host";
+    private readonly Dictionary<string, NetworkNamespace> held = [];
 
     /// <summary>Mends every difference between the configuration and the kernel.</summary>
     /// <returns>What was different, what could not be mended, and how each endpoint fares.</returns>
@@ -22,6 +24,14 @@ public sealed class Overlay(string? hostPath = null)
     /// <inheritdoc cref="Apply"/>
     public ApplyReport Plan(OverlayConfig config) => Run(config, dryRun: true);
 
+    /// <summary>Lets go of the namespaces; the networks go on.</summary>
+    public void Dispose()
+    {
+        foreach (var netns in held.Values)
+            netns.Dispose();
+        held.Clear();
+    }
+
     private ApplyReport Run(OverlayConfig config, bool dryRun)
     {
         var account = new Reconciliation(dryRun);
@@ -30,8 +40,34 @@ public sealed class Overlay(string? hostPath = null)
         RemoveStale(config, desired, account);
         MendHost(desired, host, account);
         foreach (var network in desired)
-            account.Try(network.Name, $"apply network {network.Name}", () => new NetworkReconciler(account, config, network, host).Run());
+            account.Try(network.Name, $"apply network {network.Name}", () =>
+            {
+                if (OpenNetns(network, account) is { } netns)
+                    new NetworkReconciler(account, config, network, host, netns).Run();
+            });
         return account.Report;
+    }
+
+    /// <summary>The network's namespace, by its name, by what is held of it, or a new one.</summary>
+    private NetworkNamespace? OpenNetns(OverlayNetwork network, Reconciliation account)
+    {
+        var name = network.Netns;
+        if (!NamedNamespaces.Exists(name))
+        {
+            var mended = held.TryGetValue(name, out var nameless)
+                ? account.Mend(network.Name, $"give network namespace {name} its name back", () => NamedNamespaces.Pin(name, nameless))
+                : account.Mend(network.Name, $"create network namespace {name}", () => NamedNamespaces.Create(name));
+            if (!mended)
+                return null;
+        }
+        Release(name);
+        return held[name] = NamedNamespaces.OpenPinned(name);
+    }
+
+    private void Release(string name)
+    {
+        if (held.Remove(name, out var netns))
+            netns.Dispose();
     }
 
     private static List<OverlayNetwork> Accepted(OverlayConfig config, Reconciliation account)
@@ -48,7 +84,7 @@ public sealed class Overlay(string? hostPath = null)
     }
 
     /// <summary>Networks of this node that are not desired any more. A namespace that cannot be looked into is left alone.</summary>
-    private static void RemoveStale(OverlayConfig config, List<OverlayNetwork> desired, Reconciliation account)
+    private void RemoveStale(OverlayConfig config, List<OverlayNetwork> desired, Reconciliation account)
     {
         var wanted = desired.Select(network => network.Netns).ToHashSet();
         var prefix = NamePrefix(config);
@@ -75,8 +111,9 @@ public sealed class Overlay(string? hostPath = null)
         }
     }
 
-    private static void Remove(string name)
+    private void Remove(string name)
     {
+        Release(name);
         using (var netns = NamedNamespaces.OpenPinned(name))
         using (var socket = NetlinkSocket.Open(NetlinkProtocol.Route, netns))
         {

@@ -52,23 +52,36 @@ public static unsafe class NamedNamespaces
             throw new KernelException($"network namespace {name}", Libc.EEXIST);
         InHostMounts(() =>
         {
-            System.IO.Directory.CreateDirectory(Directory);
-            ShareMounts();
-            var path = PathOf(name);
-            File.Delete(path);
-            var fd = Libc.Open(path, Libc.O_RDONLY | Libc.O_CREAT | Libc.O_EXCL | Libc.O_CLOEXEC, 0);
-            if (fd < 0)
-                throw Libc.Failure($"create {path}");
-            Libc.Close(fd);
             if (Libc.Unshare(Libc.CLONE_NEWNET) != 0)
                 throw Libc.Failure($"new network namespace {name}");
-            if (Libc.Mount($"/proc/self/task/{Libc.GetTid()}/ns/net", path, null, Libc.MS_BIND, null) != 0)
-            {
-                var failure = Libc.Failure($"pin network namespace {name}");
-                File.Delete(path);
-                throw failure;
-            }
+            Mount($"/proc/self/task/{Libc.GetTid()}/ns/net", name);
         });
+    }
+
+    /// <summary>Gives an open namespace a name, as after somebody removed the name of one that is still in use.</summary>
+    /// <exception cref="KernelException">EEXIST when a live namespace has the name; or what mount said.</exception>
+    public static void Pin(string name, NetworkNamespace netns)
+    {
+        if (Exists(name))
+            throw new KernelException($"network namespace {name}", Libc.EEXIST);
+        InHostMounts(() => Mount($"/proc/self/fd/{netns.Fd}", name));
+    }
+
+    private static void Mount(string source, string name)
+    {
+        System.IO.Directory.CreateDirectory(Directory);
+        ShareMounts();
+        var path = PathOf(name);
+        File.Delete(path);
+        var fd = Libc.Open(path, Libc.O_RDONLY | Libc.O_CREAT | Libc.O_EXCL | Libc.O_CLOEXEC, 0);
+        if (fd < 0)
+            throw Libc.Failure($"create {path}");
+        Libc.Close(fd);
+        if (Libc.Mount(source, path, null, Libc.MS_BIND, null) == 0)
+            return;
+        var failure = Libc.Failure($"pin network namespace {name}");
+        File.Delete(path);
+        throw failure;
     }
 
     /// <summary>Unpins a namespace and removes its name; the kernel frees it when nothing else holds it. A name that is not there is fine.</summary>
