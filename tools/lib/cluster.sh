@@ -115,6 +115,8 @@ cluster_start() {
     # nsenter, not 'ip netns exec': the daemon needs the host's mounts to pin namespaces in.
     setsid nsenter --net="/run/netns/${prefix}n$n" "$CLUSTER_OUT/overlaynetd" --config "$node/config.yaml" >>"$node/daemon.log" 2>&1 </dev/null &
     echo $! >"$node/daemon.pid"
+    # Its end is nothing for the shell to report.
+    disown $!
     for i in $(seq 300); do
         if [ -S "$node/api.sock" ] && curl -s -o /dev/null --max-time 2 --unix-socket "$node/api.sock" http://localhost/v1/status; then
             return 0
@@ -171,6 +173,7 @@ cluster_spawn() {
     shift 3
     setsid ip netns exec "$namespace" "$@" >>"$dir/processes/$name.log" 2>&1 </dev/null &
     echo $! >"$dir/processes/$name.pid"
+    disown $!
 }
 
 cluster_reap() { cluster_end "$1/processes/$2.pid" TERM; }
