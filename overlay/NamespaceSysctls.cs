@@ -53,6 +53,24 @@ internal static class NamespaceSysctls
         ("net/ipv6/neigh/default/gc_thresh1", "8192"),
     ];
 
+    /// <summary>What makes the host lead networks outside, as far as it differs in the calling thread's namespace.</summary>
+    internal static List<(string Name, string Value)> HostForwarding()
+    {
+        List<(string, string)> settings = [];
+        // A host that forwards ignores router advertisements, and with them its default route, unless told to take them still.
+        if (Sysctl.Read("net/ipv6/conf/all/forwarding") == "0")
+        {
+            foreach (var directory in Directory.EnumerateDirectories("/proc/sys/net/ipv6/conf"))
+            {
+                var name = $"net/ipv6/conf/{Path.GetFileName(directory)}/accept_ra";
+                if (Sysctl.Read(name) == "1")
+                    settings.Add((name, "2"));
+            }
+        }
+        settings.AddRange(Different([("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")]));
+        return settings;
+    }
+
     /// <summary>Those of the settings that differ in the calling thread's namespace; what the kernel lacks is left out.</summary>
     internal static List<(string Name, string Value)> Different(IEnumerable<(string Name, string Value)> wanted) =>
         [.. wanted.Where(setting => Sysctl.Read(setting.Name) is { } value && value != setting.Value)];

@@ -56,6 +56,7 @@ internal sealed class NetworkReconciler(Reconciliation account, OverlayConfig co
         MendSysctls(addressed.SelectMany(NamespaceSysctls.AddressedLink));
         EnsureAddresses(socket, bridge, nodeLink, transit);
         EnsureTables(socket, bridge.Index, tables);
+        account.Try(network.Name, "set the packet filter", () => Firewall.Network(account, network, netns));
     }
 
     private BridgeSpec NewBridge() => new() { Name = BridgeName, Mac = network.GatewayMac, Mtu = mtu, Options = Bridge };

@@ -38,7 +38,7 @@ public sealed class Overlay(string? hostPath = null) : IDisposable
         using var host = hostPath is null ? NetworkNamespace.OpenHost() : NetworkNamespace.Open(hostPath);
         var desired = Accepted(config, account);
         RemoveStale(config, desired, account);
-        MendHost(desired, host, account);
+        MendHost(config, desired, host, account);
         foreach (var network in desired)
             account.Try(network.Name, $"apply network {network.Name}", () =>
             {
@@ -125,11 +125,19 @@ public sealed class Overlay(string? hostPath = null) : IDisposable
         NamedNamespaces.Delete(name);
     }
 
-    private static void MendHost(List<OverlayNetwork> desired, NetworkNamespace host, Reconciliation account)
+    private static void MendHost(OverlayConfig config, List<OverlayNetwork> desired, NetworkNamespace host, Reconciliation account)
     {
-        if (desired.Count == 0)
-            return;
-        foreach (var (name, value) in host.Run(() => NamespaceSysctls.TooLow(NamespaceSysctls.NeighbourLimits)))
-            account.Mend(HostScope, $"raise {name} to {value}", () => host.SetSysctl(name, value));
+        var egress = desired.Any(network => !network.Internal);
+        if (desired.Count > 0)
+            Set(host.Run(() => NamespaceSysctls.TooLow(NamespaceSysctls.NeighbourLimits)), host, account);
+        if (egress)
+            Set(host.Run(NamespaceSysctls.HostForwarding), host, account);
+        account.Try(HostScope, "set the host's packet filter", () => Firewall.Host(account, config with { Networks = desired }, egress, host, HostScope));
+    }
+
+    private static void Set(List<(string Name, string Value)> different, NetworkNamespace host, Reconciliation account)
+    {
+        foreach (var (name, value) in different)
+            account.Mend(HostScope, $"set {name} = {value}", () => host.SetSysctl(name, value));
     }
 }

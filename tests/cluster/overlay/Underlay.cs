@@ -12,7 +12,7 @@ public sealed class Underlay : IDisposable
     private static int counter;
     private readonly TestNamespaces namespaces = new();
     private readonly List<Host> hosts = [];
-    private readonly string cluster = $"t{Environment.ProcessId}-{Interlocked.Increment(ref counter)}";
+    private readonly int number = Interlocked.Increment(ref counter);
     private readonly bool v6;
 
     /// <param name="v6">The underlay speaks IPv6.</param>
@@ -56,10 +56,10 @@ public sealed class Underlay : IDisposable
         Shell.Run($"ip -n {name} -6 route add default via 2001:db8:99::fe");
         var config = new OverlayConfig
         {
-            ClusterId = cluster,
-            NodeId = $"node{i}-{cluster}",
+            ClusterId = $"t{Environment.ProcessId}-{number}",
+            NodeId = $"node{i}",
             // Unique on this machine although all share /run/netns.
-            NodeShortId = $"{Environment.ProcessId % 0x1000:x3}{counter % 0x100:x2}{i}",
+            NodeShortId = $"{Environment.ProcessId % 0x1000:x3}{number % 0x100:x2}{i}",
             UnderlayAddress = IPAddress.Parse(v6 ? $"2001:db8:99::{i}" : $"198.51.100.{i}"),
         };
         return new Host(name, new OverlayNet.Overlay.Overlay(NamedNamespaces.PathOf(name)), config);
