@@ -5,6 +5,10 @@ using System.Text.Json.Serialization;
 namespace OverlayNet.Contracts;
 
 /// <summary>The one way JSON is written and read between nodes, at the API and on disk: camelCase, enums as camelCase strings, addresses as text.</summary>
+/// <remarks>
+/// Properties with an initial value have <c>set</c>, not <c>init</c>: the source generator assigns every <c>init</c> property, so
+/// that a field absent from the text (a person's, or an older peer's) would become null or 0 instead of its initial value.
+/// </remarks>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
     DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,

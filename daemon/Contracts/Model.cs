@@ -97,19 +97,19 @@ public sealed record Node
     public required IPAddress Address { get; init; }
 
     /// <summary>TCP port of this node's API for other nodes.</summary>
-    public int ApiPort { get; init; } = 7373;
+    public int ApiPort { get; set; } = 7373;
 
     /// <summary>MTU of the underlay interface in bytes.</summary>
-    public int UnderlayMtu { get; init; } = 1500;
+    public int UnderlayMtu { get; set; } = 1500;
 
     /// <summary>Prefixes the node's own routing table has, defaults and our own networks excluded: subnets must not overlap them.</summary>
-    public IReadOnlyList<IPNetwork> HostRoutes { get; init; } = [];
+    public IReadOnlyList<IPNetwork> HostRoutes { get; set; } = [];
 
     /// <summary>Kernel features found at the node's start, by name.</summary>
-    public IReadOnlyList<string> Features { get; init; } = [];
-    public string Version { get; init; } = "";
-    public int ProtocolVersion { get; init; } = Protocol.Version;
-    public IReadOnlyDictionary<string, string> Labels { get; init; } = NoLabels.Instance;
+    public IReadOnlyList<string> Features { get; set; } = [];
+    public string Version { get; set; } = "";
+    public int ProtocolVersion { get; set; } = Protocol.Version;
+    public IReadOnlyDictionary<string, string> Labels { get; set; } = NoLabels.Instance;
 }
 
 /// <summary>An overlay network.</summary>
@@ -137,7 +137,7 @@ public sealed record Network
     /// <summary>No way to the outside: no default route, no egress NAT.</summary>
     public bool Internal { get; init; }
     public bool AllowOverlap { get; init; }
-    public IReadOnlyDictionary<string, string> Labels { get; init; } = NoLabels.Instance;
+    public IReadOnlyDictionary<string, string> Labels { get; set; } = NoLabels.Instance;
     public long CreatedAtUnixMs { get; init; }
 }
 
@@ -172,19 +172,19 @@ public sealed record Service
     public IPAddress? Vip6 { get; init; }
 
     /// <summary>Empty: every port of the VIP goes to the same port of an endpoint.</summary>
-    public IReadOnlyList<ServicePort> Ports { get; init; } = [];
-    public IReadOnlyList<string> Aliases { get; init; } = [];
+    public IReadOnlyList<ServicePort> Ports { get; set; } = [];
+    public IReadOnlyList<string> Aliases { get; set; } = [];
 
     /// <summary>rr, wrr, lc, wlc, sh, mh, sed or nq.</summary>
-    public string Scheduler { get; init; } = "wrr";
+    public string Scheduler { get; set; } = "wrr";
 
     /// <summary>Session affinity by client address, in seconds; 0: none.</summary>
     public int AffinitySeconds { get; init; }
     public BalancerKind Balancer { get; init; }
 
     /// <summary>How long a drained endpoint's live flows may go on, in seconds.</summary>
-    public int DrainSeconds { get; init; } = 30;
-    public IReadOnlyDictionary<string, string> Labels { get; init; } = NoLabels.Instance;
+    public int DrainSeconds { get; set; } = 30;
+    public IReadOnlyDictionary<string, string> Labels { get; set; } = NoLabels.Instance;
     public long CreatedAtUnixMs { get; init; }
 }
 
@@ -205,15 +205,15 @@ public sealed record Endpoint
     public EndpointState State { get; init; }
 
     /// <summary>The weight an operator set, 0-65535; what is balanced by also depends on <see cref="State"/>.</summary>
-    public int Weight { get; init; } = 1;
-    public IReadOnlyList<string> Aliases { get; init; } = [];
+    public int Weight { get; set; } = 1;
+    public IReadOnlyList<string> Aliases { get; set; } = [];
 
     /// <summary>Path of the network namespace on the endpoint's node; empty for a node's own endpoint.</summary>
-    public string Netns { get; init; } = "";
+    public string Netns { get; set; } = "";
 
     /// <summary>Name of the interface inside the namespace.</summary>
-    public string Interface { get; init; } = "eth0";
-    public IReadOnlyDictionary<string, string> Labels { get; init; } = NoLabels.Instance;
+    public string Interface { get; set; } = "eth0";
+    public IReadOnlyDictionary<string, string> Labels { get; set; } = NoLabels.Instance;
     public long CreatedAtUnixMs { get; init; }
 }
 

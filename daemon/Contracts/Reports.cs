@@ -8,7 +8,7 @@ public sealed record StatusReport
     /// <summary>"running", or "dead" when made from kernel and disk alone.</summary>
     public required string Daemon { get; init; }
     public int? Pid { get; init; }
-    public string Version { get; init; } = "";
+    public string Version { get; set; } = "";
     public string? ClusterId { get; init; }
     public string? NodeId { get; init; }
     public string? NodeName { get; init; }
@@ -21,14 +21,14 @@ public sealed record StatusReport
     /// <summary>False while the managers are out of reach: what is served is the last snapshot.</summary>
     public bool ManagersReachable { get; init; }
     public double? SecondsSinceManager { get; init; }
-    public IReadOnlyList<string> Managers { get; init; } = [];
-    public IReadOnlyList<PartStatus> Parts { get; init; } = [];
-    public IReadOnlyList<NodeLag> Nodes { get; init; } = [];
-    public IReadOnlyList<NetworkStatus> Networks { get; init; } = [];
-    public IReadOnlyList<ServiceStatus> Services { get; init; } = [];
+    public IReadOnlyList<string> Managers { get; set; } = [];
+    public IReadOnlyList<PartStatus> Parts { get; set; } = [];
+    public IReadOnlyList<NodeLag> Nodes { get; set; } = [];
+    public IReadOnlyList<NetworkStatus> Networks { get; set; } = [];
+    public IReadOnlyList<ServiceStatus> Services { get; set; } = [];
 
     /// <summary>Kernel features that are missing, each with the path chosen instead.</summary>
-    public IReadOnlyList<string> Missing { get; init; } = [];
+    public IReadOnlyList<string> Missing { get; set; } = [];
 }
 
 /// <summary>One part of the daemon: overlay, vip, dns, registry, agent.</summary>
@@ -36,10 +36,10 @@ public sealed record PartStatus
 {
     public required string Name { get; init; }
     public long Revision { get; init; }
-    public bool Ok { get; init; } = true;
+    public bool Ok { get; set; } = true;
     public string? LastError { get; init; }
     public DateTimeOffset? LastErrorAt { get; init; }
-    public string Detail { get; init; } = "";
+    public string Detail { get; set; } = "";
 }
 
 public sealed record NodeLag
@@ -57,9 +57,9 @@ public sealed record NetworkStatus
 {
     public required string Name { get; init; }
     public int Vni { get; init; }
-    public string Subnets { get; init; } = "";
+    public string Subnets { get; set; } = "";
     public bool Present { get; init; }
-    public string Netns { get; init; } = "";
+    public string Netns { get; set; } = "";
     public int LocalEndpoints { get; init; }
     public int RemoteEndpoints { get; init; }
 }
@@ -68,11 +68,11 @@ public sealed record ServiceStatus
 {
     public required string Name { get; init; }
     public required string Network { get; init; }
-    public string Vip { get; init; } = "";
-    public string Balancer { get; init; } = "";
+    public string Vip { get; set; } = "";
+    public string Balancer { get; set; } = "";
 
     /// <summary>Why this balancer was chosen.</summary>
-    public string Why { get; init; } = "";
+    public string Why { get; set; } = "";
     public int Healthy { get; init; }
     public int Total { get; init; }
 }
@@ -94,8 +94,8 @@ public sealed record Finding
 public sealed record DoctorReport
 {
     public required string Node { get; init; }
-    public IReadOnlyList<string> Checked { get; init; } = [];
-    public IReadOnlyList<Finding> Findings { get; init; } = [];
+    public IReadOnlyList<string> Checked { get; set; } = [];
+    public IReadOnlyList<Finding> Findings { get; set; } = [];
 }
 
 /// <summary>One real server as the balancer on the asked node sees it.</summary>
@@ -118,9 +118,9 @@ public sealed record DnsQueryReport
     public required string Name { get; init; }
     public required string Type { get; init; }
     public required string Rcode { get; init; }
-    public IReadOnlyList<string> Answers { get; init; } = [];
+    public IReadOnlyList<string> Answers { get; set; } = [];
 
     /// <summary>Which rule answered, from which revision, cache entry or upstream.</summary>
-    public string Why { get; init; } = "";
+    public string Why { get; set; } = "";
     public long Revision { get; init; }
 }

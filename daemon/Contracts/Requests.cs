@@ -97,7 +97,7 @@ public sealed record AttachResponse
     public required Network Network { get; init; }
 
     /// <summary>Addresses of the network's resolver, IPv4 first.</summary>
-    public IReadOnlyList<IPAddress> Dns { get; init; } = [];
+    public IReadOnlyList<IPAddress> Dns { get; set; } = [];
     public int Mtu { get; init; }
     public long Revision { get; init; }
 }
@@ -118,9 +118,9 @@ public sealed record EndpointCreateRequest
     public string? Ip { get; init; }
     public string? Ip6 { get; init; }
     public List<string>? Aliases { get; init; }
-    public int Weight { get; init; } = 1;
-    public string Netns { get; init; } = "";
-    public string Interface { get; init; } = "eth0";
+    public int Weight { get; set; } = 1;
+    public string Netns { get; set; } = "";
+    public string Interface { get; set; } = "eth0";
     public Dictionary<string, string>? Labels { get; init; }
 }
 
@@ -149,7 +149,7 @@ public sealed record HeartbeatRequest
     public IReadOnlyList<IPNetwork>? HostRoutes { get; init; }
     public int UnderlayMtu { get; init; }
     public IReadOnlyList<string>? Features { get; init; }
-    public string Version { get; init; } = "";
+    public string Version { get; set; } = "";
 }
 
 /// <summary>One answer per heartbeat; a node that is not (or no longer) a member gets 410 and code <c>node-unknown</c>.</summary>
@@ -164,13 +164,13 @@ public sealed record JoinRequest
     public required string Token { get; init; }
     public required string NodeName { get; init; }
     public required IPAddress Address { get; init; }
-    public int ApiPort { get; init; } = 7373;
-    public int UnderlayMtu { get; init; } = 1500;
+    public int ApiPort { get; set; } = 7373;
+    public int UnderlayMtu { get; set; } = 1500;
     public string? Dc { get; init; }
 
     /// <summary>PKCS#10 request, PEM; the key never leaves the joining node.</summary>
     public required string Csr { get; init; }
-    public int ProtocolVersion { get; init; } = Protocol.Version;
+    public int ProtocolVersion { get; set; } = Protocol.Version;
 }
 
 public sealed record JoinResponse
@@ -188,7 +188,7 @@ public sealed record JoinResponse
     public required string Ca { get; init; }
 
     /// <summary>Managers as host:port.</summary>
-    public IReadOnlyList<string> Managers { get; init; } = [];
+    public IReadOnlyList<string> Managers { get; set; } = [];
 }
 
 public sealed record InitRequest
@@ -197,7 +197,7 @@ public sealed record InitRequest
     public string? NodeName { get; init; }
     public string? Dc { get; init; }
     public string? ClusterDomain { get; init; }
-    public int ApiPort { get; init; } = 7373;
+    public int ApiPort { get; set; } = 7373;
 }
 
 /// <summary>From the CLI to a daemon that is not yet a member.</summary>

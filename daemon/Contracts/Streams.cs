@@ -8,7 +8,7 @@ namespace OverlayNet.Contracts;
 /// </remarks>
 public sealed record WatchMessage
 {
-    public int Protocol { get; init; } = Contracts.Protocol.Version;
+    public int Protocol { get; set; } = Contracts.Protocol.Version;
 
     /// <summary>Raised by restore, recover and conversion; a watcher that sees another one starts from a snapshot.</summary>
     public long Incarnation { get; init; }
@@ -37,10 +37,10 @@ public sealed record RegistrySnapshot
     public required string ClusterDomain { get; init; }
     public long Incarnation { get; init; }
     public long Revision { get; init; }
-    public IReadOnlyList<Node> Nodes { get; init; } = [];
-    public IReadOnlyList<Network> Networks { get; init; } = [];
-    public IReadOnlyList<Service> Services { get; init; } = [];
-    public IReadOnlyList<Endpoint> Endpoints { get; init; } = [];
+    public IReadOnlyList<Node> Nodes { get; set; } = [];
+    public IReadOnlyList<Network> Networks { get; set; } = [];
+    public IReadOnlyList<Service> Services { get; set; } = [];
+    public IReadOnlyList<Endpoint> Endpoints { get; set; } = [];
 }
 
 /// <summary>One event a person may want to read later.</summary>
@@ -58,6 +58,6 @@ public sealed record ClusterEvent
 
     /// <summary>Name (or id) of the object.</summary>
     public required string Object { get; init; }
-    public string Message { get; init; } = "";
+    public string Message { get; set; } = "";
     public long Revision { get; init; }
 }

@@ -32,12 +32,12 @@ internal sealed class ChangeFeed(int revisions)
     public void Signal() => _log.Signal();
 
     /// <summary>Lines of the watch stream, without end; each ends with a line feed.</summary>
-    /// <param name="from">The first revision wanted; null: a snapshot first.</param>
-    /// <param name="incarnation">The incarnation that <paramref name="from"/> is of.</param>
+    /// <param name="have">The revision the watcher has; null: none, so a snapshot first.</param>
+    /// <param name="incarnation">The incarnation that <paramref name="have"/> is of.</param>
     public async IAsyncEnumerable<ReadOnlyMemory<byte>> ReadAsync(
-        long? from, long incarnation, TimeProvider time, [EnumeratorCancellation] CancellationToken cancel)
+        long? have, long incarnation, TimeProvider time, [EnumeratorCancellation] CancellationToken cancel)
     {
-        var next = from;
+        var next = have + 1;
         while (true)
         {
             cancel.ThrowIfCancellationRequested();
@@ -66,7 +66,7 @@ internal sealed class ChangeFeed(int revisions)
                 yield return line;
             }
             if (lines.Count == 0 && !await HappensAsync(more, time, cancel).ConfigureAwait(false))
-                yield return Line(new WatchMessage { Incarnation = newest.Incarnation, Revision = newest.Revision });
+                yield return Line(new WatchMessage { Incarnation = incarnation, Revision = next.Value - 1 });
         }
     }
 

@@ -10,8 +10,8 @@ internal sealed record ClusterRecord
     public const string DefaultDomain = "overlay.internal";
     public const string DefaultDc = "dc1";
 
-    public string ClusterDomain { get; init; } = DefaultDomain;
-    public string Dc { get; init; } = DefaultDc;
+    public string ClusterDomain { get; set; } = DefaultDomain;
+    public string Dc { get; set; } = DefaultDc;
     public long CreatedAtUnixMs { get; init; }
 }
 

@@ -1,0 +1,104 @@
+using Microsoft.Extensions.Logging.Abstractions;
+using OverlayNet.Contracts;
+using OverlayNet.Daemon.Registry;
+using OverlayNet.Daemon.Security;
+
+namespace OverlayNet.Daemon.Api;
+
+/// <summary>What the manager's API works on.</summary>
+public sealed record ManagerApiServices(ClusterRegistry Registry, ClusterSecrets Secrets, JoinService Join)
+{
+    public TimeProvider Time { get; init; } = TimeProvider.System;
+    public ILogger Logger { get; init; } = NullLogger.Instance;
+}
+
+/// <summary>The API of a manager: the registry over HTTP, for the unix socket and for other nodes alike.</summary>
+public static partial class ManagerApi
+{
+    /// <summary>Maps every route of <see cref="ManagerRoutes"/>.</summary>
+    public static void Map(IEndpointRouteBuilder app, ManagerApiServices services)
+    {
+        foreach (var route in ManagerRoutes.All)
+            app.MapMethods(route.Path, [route.Method], context => HandleAsync(context, route, services));
+    }
+
+    private static async Task HandleAsync(HttpContext context, ApiRoute route, ManagerApiServices services)
+    {
+        context.Response.Headers[Protocol.Header] = Names.Text(Protocol.Version);
+        try
+        {
+            ApiCall.CheckProtocol(context.Request);
+            var caller = route.Access == Access.Anyone
+                ? new CallerIdentity(CallerKind.Anonymous, null)
+                : CallerIdentity.Of(context, services.Registry.Current);
+            var call = new ApiCall(context, services, caller);
+            Authorize(route, call);
+            await route.Handle(call).ConfigureAwait(false);
+        }
+        catch (RegistryException e)
+        {
+            await RefuseAsync(context, e.Status, e.Error).ConfigureAwait(false);
+        }
+        catch (BadHttpRequestException e)
+        {
+            await RefuseAsync(context, e.StatusCode, new ErrorBody
+            {
+                Code = "bad-request",
+                Message = $"request: {e.Message}",
+                Field = "request",
+                Remedy = "send a well-formed HTTP request",
+            }).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (context.RequestAborted.IsCancellationRequested)
+        {
+            // The caller has gone; there is nobody to answer.
+        }
+        catch (Exception e) when (!context.Response.HasStarted)
+        {
+            Log.Failed(services.Logger, route.Method, route.Path, e);
+            await RefuseAsync(context, StatusCodes.Status500InternalServerError, new ErrorBody
+            {
+                Code = "internal",
+                Message = $"{route.Method} {route.Path}: {e.Message}",
+                Field = "request",
+                Remedy = "see the daemon's log; 'overlaynet doctor' may know more",
+            }).ConfigureAwait(false);
+        }
+    }
+
+    private static void Authorize(ApiRoute route, ApiCall call)
+    {
+        var allowed = route.Access switch
+        {
+            Access.Anyone => true,
+            Access.Read or Access.OwnNode => call.Caller.Kind != CallerKind.Anonymous,
+            Access.Manage => call.Caller.Kind is CallerKind.Local or CallerKind.Manager,
+            _ => false,
+        };
+        if (allowed)
+            return;
+        Log.Forbidden(call.Services.Logger, call.By, call.From, route.Method, route.Path);
+        throw call.Caller.Kind == CallerKind.Anonymous
+            ? Refuse.Forbidden(call.By, "this needs a certificate of the cluster", "join the cluster first with 'overlaynet join'")
+            : Refuse.Forbidden(call.By, "a worker may not do this", "run the command on a manager; see 'overlaynet node ls'");
+    }
+
+    private static async Task RefuseAsync(HttpContext context, int status, ErrorBody error)
+    {
+        if (context.Response.HasStarted)
+        {
+            context.Abort();
+            return;
+        }
+        await ApiCall.WriteAsync(context.Response, error, OverlayNetJson.Default.ErrorBody, status).ConfigureAwait(false);
+    }
+
+    private static partial class Log
+    {
+        [LoggerMessage(Level = LogLevel.Error, Message = "{Method} {Path} failed")]
+        public static partial void Failed(ILogger logger, string method, string path, Exception error);
+
+        [LoggerMessage(Level = LogLevel.Warning, Message = "{Caller} from {From} may not {Method} {Path}")]
+        public static partial void Forbidden(ILogger logger, string caller, string from, string method, string path);
+    }
+}

@@ -1,0 +1,151 @@
+using System.Net;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using OverlayNet.Contracts;
+
+namespace OverlayNet.Daemon.Security;
+
+/// <summary>What a member's certificate says: CN the node's id, OU its role, O the cluster's id.</summary>
+public sealed record CertificateSubject(string NodeId, NodeRole Role, string ClusterId)
+{
+    private const string CommonName = "2.5.4.3", Organization = "2.5.4.10", OrganizationalUnit = "2.5.4.11";
+
+    /// <returns>Null: not the certificate of a member.</returns>
+    public static CertificateSubject? Of(X509Certificate2 certificate)
+    {
+        string? id = null, unit = null, cluster = null;
+        foreach (var part in certificate.SubjectName.EnumerateRelativeDistinguishedNames())
+        {
+            if (part.HasMultipleElements)
+                return null;
+            switch (part.GetSingleElementType().Value)
+            {
+                case CommonName:
+                    id = part.GetSingleElementValue();
+                    break;
+                case OrganizationalUnit:
+                    unit = part.GetSingleElementValue();
+                    break;
+                case Organization:
+                    cluster = part.GetSingleElementValue();
+                    break;
+            }
+        }
+        NodeRole? role = unit switch { "manager" => NodeRole.Manager, "worker" => NodeRole.Worker, _ => null };
+        return id is null || cluster is null || role is null ? null : new CertificateSubject(id, role.Value, cluster);
+    }
+
+    internal X500DistinguishedName ToName()
+    {
+        var builder = new X500DistinguishedNameBuilder();
+        builder.AddOrganizationName(ClusterId);
+        builder.AddOrganizationalUnitName(Role == NodeRole.Manager ? "manager" : "worker");
+        builder.AddCommonName(NodeId);
+        return builder.Build();
+    }
+}
+
+/// <summary>The cluster's own certificate authority: ECDSA P-256, in the hands of the managers alone.</summary>
+public sealed class CertificateAuthority : IDisposable
+{
+    private const string ServerAuth = "1.3.6.1.5.5.7.3.1", ClientAuth = "1.3.6.1.5.5.7.3.2";
+
+    // As in Swarm, the root outlives everything it signs.
+    private static readonly TimeSpan RootLife = TimeSpan.FromDays(20 * 365);
+
+    // Clocks of machines that join differ; a certificate must not be "not yet valid".
+    private static readonly TimeSpan Backdated = TimeSpan.FromHours(1);
+
+    private readonly X509Certificate2 _root;
+    private readonly TimeProvider _time;
+
+    private CertificateAuthority(X509Certificate2 root, TimeProvider time)
+    {
+        _root = root;
+        _time = time;
+    }
+
+    /// <summary>How long a node's certificate is valid.</summary>
+    public static TimeSpan NodeLife { get; } = TimeSpan.FromDays(2 * 365);
+
+    public string CertificatePem => _root.ExportCertificatePem();
+
+    /// <summary>SHA-256 of the root's DER: what join tokens carry.</summary>
+    public byte[] Fingerprint => _root.GetCertHash(HashAlgorithmName.SHA256);
+
+    public static CertificateAuthority Create(string clusterId, TimeProvider time)
+    {
+        using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        var name = new X500DistinguishedNameBuilder();
+        name.AddOrganizationName(clusterId);
+        name.AddCommonName("OverlayNet cluster CA");
+        var request = new CertificateRequest(name.Build(), key, HashAlgorithmName.SHA256);
+        request.CertificateExtensions.Add(new X509BasicConstraintsExtension(true, true, 0, true));
+        request.CertificateExtensions.Add(new X509KeyUsageExtension(X509KeyUsageFlags.KeyCertSign | X509KeyUsageFlags.CrlSign, true));
+        request.CertificateExtensions.Add(new X509SubjectKeyIdentifierExtension(request.PublicKey, false));
+        var now = time.GetUtcNow();
+        return new CertificateAuthority(request.CreateSelfSigned(now - Backdated, now + RootLife), time);
+    }
+
+    public static CertificateAuthority Load(string certificatePem, string keyPem, TimeProvider time) =>
+        new(X509Certificate2.CreateFromPem(certificatePem, keyPem), time);
+
+    public string ExportKeyPem()
+    {
+        using var key = _root.GetECDsaPrivateKey()!;
+        return key.ExportPkcs8PrivateKeyPem();
+    }
+
+    /// <summary>A secret that follows from the root's key: who has not the key cannot tell it from chance.</summary>
+    public byte[] DeriveSecret(string purpose, int length)
+    {
+        using var key = _root.GetECDsaPrivateKey()!;
+        var material = key.ExportPkcs8PrivateKey();
+        try
+        {
+            return HKDF.DeriveKey(HashAlgorithmName.SHA256, material, length, info: System.Text.Encoding.ASCII.GetBytes(purpose));
+        }
+        finally
+        {
+            CryptographicOperations.ZeroMemory(material);
+        }
+    }
+
+    /// <summary>Signs the key of a PKCS#10 request; everything else in the certificate is ours to say.</summary>
+    /// <param name="csrPem">Its own signature is checked.</param>
+    /// <exception cref="CryptographicException">Malformed, badly signed, or no ECDSA key of 256 bits or more.</exception>
+    public string Sign(string csrPem, CertificateSubject subject, string nodeName, IPAddress address)
+    {
+        CertificateRequest csr;
+        try
+        {
+            csr = CertificateRequest.LoadSigningRequestPem(csrPem, HashAlgorithmName.SHA256);
+        }
+        catch (ArgumentException e)
+        {
+            throw new CryptographicException(e.Message, e);
+        }
+        using var key = csr.PublicKey.GetECDsaPublicKey();
+        if (key is null || key.KeySize < 256)
+            throw new CryptographicException("the key is not an ECDSA key of at least 256 bits");
+        return Sign(new CertificateRequest(subject.ToName(), csr.PublicKey, HashAlgorithmName.SHA256), nodeName, address);
+    }
+
+    public void Dispose() => _root.Dispose();
+
+    private string Sign(CertificateRequest request, string nodeName, IPAddress address)
+    {
+        request.CertificateExtensions.Add(new X509BasicConstraintsExtension(false, false, 0, true));
+        request.CertificateExtensions.Add(new X509KeyUsageExtension(X509KeyUsageFlags.DigitalSignature, true));
+        request.CertificateExtensions.Add(new X509EnhancedKeyUsageExtension([new Oid(ServerAuth), new Oid(ClientAuth)], false));
+        var names = new SubjectAlternativeNameBuilder();
+        names.AddDnsName(nodeName);
+        names.AddIpAddress(address);
+        request.CertificateExtensions.Add(names.Build());
+        var now = _time.GetUtcNow();
+        var end = now + NodeLife;
+        using var signed = request.Create(
+            _root, now - Backdated, end < _root.NotAfter ? end : _root.NotAfter, RandomNumberGenerator.GetBytes(16));
+        return signed.ExportCertificatePem();
+    }
+}

@@ -1,0 +1,74 @@
+using System.Net.Security;
+using System.Security.Authentication;
+using System.Security.Cryptography.X509Certificates;
+using Microsoft.AspNetCore.Server.Kestrel.Https;
+using OverlayNet.Contracts;
+
+namespace OverlayNet.Daemon.Security;
+
+/// <summary>TLS between nodes: 1.3 only, both sides with certificates of the cluster's CA.</summary>
+/// <remarks>
+/// Names in certificates are not compared with host names: what matters is that the CA signed it, for which role and which cluster.
+/// A worker's certificate therefore never passes as a manager's.
+/// </remarks>
+public static class ClusterTls
+{
+    /// <summary>
+    /// For the listener other nodes reach. A certificate is asked for but may be missing, because a joining node has none; what
+    /// may be done without one is the routes' matter.
+    /// </summary>
+    public static void ConfigureServer(HttpsConnectionAdapterOptions options, NodeIdentity identity)
+    {
+        options.ServerCertificate = identity.Certificate;
+        options.SslProtocols = SslProtocols.Tls13;
+        options.ClientCertificateMode = ClientCertificateMode.AllowCertificate;
+        options.ClientCertificateValidation = (certificate, _, _) => MemberOf(certificate, identity.Authority) is not null;
+        options.CheckCertificateRevocation = false;
+    }
+
+    /// <summary>For a member's requests to managers.</summary>
+    public static SocketsHttpHandler CreateHandler(NodeIdentity identity)
+    {
+        var handler = CreateHandler(identity.Authority);
+        handler.SslOptions.LocalCertificateSelectionCallback = (_, _, _, _, _) => identity.Certificate;
+        return handler;
+    }
+
+    /// <summary>For a node that has no certificate yet but knows the CA: talks to managers of that CA only.</summary>
+    public static SocketsHttpHandler CreateHandler(X509Certificate2 authority) => Handler((certificate) =>
+        MemberOf(certificate, authority) is { Role: NodeRole.Manager });
+
+    /// <summary>For fetching the CA's certificate, which is public and checked by its fingerprint: nothing secret may be sent.</summary>
+    public static SocketsHttpHandler CreateUnverifiedHandler() => Handler(_ => true);
+
+    /// <returns>Who a certificate belongs to; null: not a valid one of this CA's cluster.</returns>
+    public static CertificateSubject? MemberOf(X509Certificate2 certificate, X509Certificate2 authority)
+    {
+        using var chain = new X509Chain();
+        chain.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
+        chain.ChainPolicy.CustomTrustStore.Add(authority);
+        chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
+        chain.ChainPolicy.DisableCertificateDownloads = true;
+        if (!chain.Build(certificate) || CertificateSubject.Of(certificate) is not { } subject)
+            return null;
+        // The CA signs for one cluster only; compared all the same, so that a copied CA key is not enough to mix two.
+        return authority.SubjectName.EnumerateRelativeDistinguishedNames()
+            .Any(part => part.GetSingleElementType().Value == "2.5.4.10" && part.GetSingleElementValue() == subject.ClusterId)
+            ? subject
+            : null;
+    }
+
+    private static SocketsHttpHandler Handler(Func<X509Certificate2, bool> accept) => new()
+    {
+        ConnectTimeout = TimeSpan.FromSeconds(3),
+        UseProxy = false,
+        AllowAutoRedirect = false,
+        PooledConnectionLifetime = TimeSpan.FromMinutes(10),
+        SslOptions = new SslClientAuthenticationOptions
+        {
+            EnabledSslProtocols = SslProtocols.Tls13,
+            CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
+            RemoteCertificateValidationCallback = (_, certificate, _, _) => certificate is X509Certificate2 peer && accept(peer),
+        },
+    };
+}

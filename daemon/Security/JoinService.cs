@@ -1,0 +1,84 @@
+using System.Security.Cryptography;
+using Microsoft.Extensions.Logging.Abstractions;
+using OverlayNet.Contracts;
+using OverlayNet.Daemon.Registry;
+
+namespace OverlayNet.Daemon.Security;
+
+/// <summary>The manager's side of a join.</summary>
+/// <param name="acceptManagers">False while the store is embedded: it has room for one manager.</param>
+public sealed partial class JoinService(
+    ClusterRegistry registry, ClusterSecrets secrets, EventLog? events = null, ILogger? logger = null, bool acceptManagers = false)
+{
+    private readonly ILogger _logger = logger ?? NullLogger.Instance;
+
+    /// <summary>Makes whoever has a token a member: records the node and signs its key.</summary>
+    /// <param name="from">Where the request came from, for the log.</param>
+    /// <exception cref="RegistryException">403 for a wrong token, 400 and 409 for what else is wrong.</exception>
+    public async Task<JoinResponse> JoinAsync(JoinRequest request, string from, CancellationToken cancel = default)
+    {
+        if (Math.Abs(request.ProtocolVersion - Protocol.Version) > 1)
+            throw ProtocolRefusal.Of(request.ProtocolVersion);
+        if (await secrets.RoleOfAsync(request.Token, cancel).ConfigureAwait(false) is not { } role)
+        {
+            Log.TokenRefused(_logger, from, request.NodeName);
+            events?.Append(Kinds.Node, "join-refused", request.NodeName, $"wrong token, from {from}");
+            throw new RegistryException(StatusCodes.Status403Forbidden, new ErrorBody
+            {
+                Code = "token-invalid",
+                Message = "token: this cluster does not accept it; it may have been rotated, or be another cluster's",
+                Field = "token",
+                Remedy = "ask a manager for the current one with 'overlaynet token worker'",
+            });
+        }
+        if (role == NodeRole.Manager && !acceptManagers)
+            throw Refuse.Conflict("one-manager", "token", "manager", "this cluster's registry is embedded and has one manager",
+                "join as a worker, with the token of 'overlaynet token worker'");
+        var node = new Node
+        {
+            Id = RandomNumberGenerator.GetHexString(12, lowercase: true),
+            Name = request.NodeName,
+            Dc = request.Dc ?? registry.Dc,
+            Role = role,
+            Address = request.Address,
+            ApiPort = request.ApiPort,
+            UnderlayMtu = request.UnderlayMtu,
+            ProtocolVersion = request.ProtocolVersion,
+        };
+        using var authority = await secrets.AuthorityAsync(cancel).ConfigureAwait(false);
+        string certificate;
+        try
+        {
+            certificate = authority.Sign(
+                request.Csr, new CertificateSubject(node.Id, role, registry.Current.ClusterId), Names.Label("nodeName", node.Name), node.Address);
+        }
+        catch (CryptographicException e)
+        {
+            throw Refuse.Invalid("invalid-csr", "csr", null, $"it cannot be signed: {e.Message}",
+                "send a PKCS#10 request (PEM) for an ECDSA P-256 key");
+        }
+        await registry.RegisterNodeAsync(node, $"token from {from}", cancel).ConfigureAwait(false);
+        Log.Joined(_logger, node.Name, node.Id, role, from);
+        var current = registry.Current;
+        return new JoinResponse
+        {
+            NodeId = node.Id,
+            ClusterId = current.ClusterId,
+            ClusterDomain = current.ClusterDomain,
+            Dc = node.Dc,
+            Role = role,
+            Certificate = certificate,
+            Ca = authority.CertificatePem,
+            Managers = [.. current.Nodes.Values.Where(n => n.Role == NodeRole.Manager).Select(n => HostPort.Format(n.Address, n.ApiPort))],
+        };
+    }
+
+    private static partial class Log
+    {
+        [LoggerMessage(Level = LogLevel.Warning, Message = "Join refused: wrong token from {From}, calling itself {Node}")]
+        public static partial void TokenRefused(ILogger logger, string from, string node);
+
+        [LoggerMessage(Level = LogLevel.Information, Message = "Node {Node} ({NodeId}) joined as {Role} from {From}")]
+        public static partial void Joined(ILogger logger, string node, string nodeId, NodeRole role, string from);
+    }
+}
