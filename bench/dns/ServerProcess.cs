@@ -1,0 +1,97 @@
+using System.Diagnostics;
+using System.Globalization;
+
+namespace OverlayNet.Bench.Dns;
+
+/// <summary>A server under test, pinned to one CPU, whose CPU time is read from the kernel's scheduler accounting.</summary>
+internal sealed class ServerProcess : IDisposable
+{
+    private readonly Process _process;
+
+    private ServerProcess(string name, int port, Process process)
+    {
+        Name = name;
+        Port = port;
+        _process = process;
+    }
+
+    public string Name { get; }
+
+    public int Port { get; }
+
+    /// <param name="name">For the table.</param>
+    /// <param name="port">Where it listens on 127.0.0.1.</param>
+    /// <param name="cpu">CPU it is pinned to.</param>
+    /// <param name="command">Program and arguments; it stays in the foreground.</param>
+    public static ServerProcess Start(string name, int port, int cpu, params string[] command)
+    {
+        var start = new ProcessStartInfo("taskset")
+        {
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        foreach (var argument in (string[])["-c", cpu.ToString(CultureInfo.InvariantCulture), .. command])
+            start.ArgumentList.Add(argument);
+        var process = Process.Start(start) ?? throw new InvalidOperationException($"{name} did not start");
+        process.OutputDataReceived += (_, _) => { };
+        process.ErrorDataReceived += (_, _) => { };
+        process.BeginOutputReadLine();
+        process.BeginErrorReadLine();
+        return new ServerProcess(name, port, process);
+    }
+
+    /// <summary>Nanoseconds on CPU of all threads of the process and its children.</summary>
+    public long CpuNanoseconds() => Family().Sum(CpuOf);
+
+    /// <summary>Resident bytes of the process and its children.</summary>
+    public long ResidentBytes() => Family().Sum(pid =>
+    {
+        var line = File.ReadLines($"/proc/{pid}/status").FirstOrDefault(l => l.StartsWith("VmRSS:", StringComparison.Ordinal));
+        return line is null ? 0 : long.Parse(line.AsSpan(6, line.Length - 9), CultureInfo.InvariantCulture) * 1024;
+    });
+
+    public bool HasExited => _process.HasExited;
+
+    public void Dispose()
+    {
+        if (!_process.HasExited)
+            _process.Kill(entireProcessTree: true);
+        _process.WaitForExit();
+        _process.Dispose();
+    }
+
+    private List<int> Family()
+    {
+        var all = new List<int> { _process.Id };
+        for (var i = 0; i < all.Count; i++)
+        {
+            foreach (var task in Directory.GetDirectories($"/proc/{all[i]}/task"))
+            {
+                var children = File.ReadAllText(Path.Combine(task, "children")).Split(' ', StringSplitOptions.RemoveEmptyEntries);
+                all.AddRange(children.Select(c => int.Parse(c, CultureInfo.InvariantCulture)));
+            }
+        }
+
+        return all;
+    }
+
+    private static long CpuOf(int pid)
+    {
+        long sum = 0;
+        foreach (var task in Directory.GetDirectories($"/proc/{pid}/task"))
+        {
+            try
+            {
+                var text = File.ReadAllText(Path.Combine(task, "schedstat"));
+                sum += long.Parse(text.AsSpan(0, text.IndexOf(' ')), CultureInfo.InvariantCulture);
+            }
+            catch (IOException)
+            {
+                // The thread ended meanwhile.
+            }
+        }
+
+        return sum;
+    }
+}
