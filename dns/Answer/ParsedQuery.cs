@@ -27,9 +27,11 @@ internal unsafe struct ParsedQuery
     public byte EdnsVersion;
     public ushort UdpSize;
 
-    /// <summary>Offset in the packet of the COOKIE option's data; 0 when there is none.</summary>
-    public int CookieAt;
+    /// <summary>Octets of the COOKIE option's data; 0 when there is none.</summary>
     public int CookieLength;
+
+    /// <summary>A copy, because the answer is written over the packet before the cookie is answered.</summary>
+    public fixed byte Cookie[40];
     public bool KeepaliveAsked;
 
     public ReadOnlySpan<byte> Name => new(Unsafe.AsPointer(ref Lower[0]), NameLength);
@@ -98,7 +100,7 @@ internal unsafe struct ParsedQuery
         DnssecOk = false;
         EdnsVersion = 0;
         UdpSize = Limits.PlainUdp;
-        CookieAt = 0;
+        CookieLength = 0;
         KeepaliveAsked = false;
         var position = QuestionEnd;
         for (var n = answersAndAuthorities + additional; n > 0; n--)
@@ -141,12 +143,13 @@ internal unsafe struct ParsedQuery
             position += 4;
             if (position + size > end)
                 return false;
-            if (code == EdnsOption.Cookie && CookieAt == 0)
+            if (code == EdnsOption.Cookie && CookieLength == 0)
             {
                 if (size != 8 && size is < 16 or > 40)
                     return false;
-                CookieAt = position;
                 CookieLength = size;
+                for (var i = 0; i < size; i++)
+                    Cookie[i] = packet[position + i];
             }
             else if (code == EdnsOption.TcpKeepalive)
             {

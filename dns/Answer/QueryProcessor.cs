@@ -211,14 +211,14 @@ internal sealed unsafe partial class QueryProcessor
     }
 
     private static int OptSize(ref ParsedQuery query, bool tcp) =>
-        11 + (query.CookieAt != 0 ? 4 + ServerCookies.FullSize : 0) + (tcp && query.KeepaliveAsked ? 6 : 0);
+        11 + (query.CookieLength != 0 ? 4 + ServerCookies.FullSize : 0) + (tcp && query.KeepaliveAsked ? 6 : 0);
 
     /// <summary>RFC 6891 §6.1.2: our size, version 0, the upper bits of the rcode, DO as asked (RFC 3225 §3).</summary>
     private void WriteOpt(ref ParsedQuery query, bool tcp, in ClientAddress client)
     {
         Span<byte> cookie = stackalloc byte[ServerCookies.FullSize];
-        if (query.CookieAt != 0)
-            _cookies.Answer(new ReadOnlySpan<byte>(_packet + query.CookieAt, query.CookieLength), client, cookie);
+        if (query.CookieLength != 0)
+            _cookies.Answer(new ReadOnlySpan<byte>(Unsafe.AsPointer(ref query.Cookie[0]), query.CookieLength), client, cookie);
 
         var p = _packet + _position;
         p[0] = 0;
@@ -229,7 +229,7 @@ internal sealed unsafe partial class QueryProcessor
         p[7] = query.DnssecOk ? (byte)0x80 : (byte)0;
         p[8] = 0;
         var end = p + 11;
-        if (query.CookieAt != 0)
+        if (query.CookieLength != 0)
         {
             Write16(end, EdnsOption.Cookie);
             Write16(end + 2, cookie.Length);

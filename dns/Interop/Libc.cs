@@ -10,9 +10,10 @@ internal static unsafe partial class Libc
 {
     public const int AF_INET = 2, AF_INET6 = 10;
     public const int SOCK_STREAM = 1, SOCK_DGRAM = 2, SOCK_NONBLOCK = 0x800, SOCK_CLOEXEC = 0x80000;
-    public const int SOL_SOCKET = 1, SO_REUSEADDR = 2, SO_RCVBUF = 8, SO_REUSEPORT = 15, SO_RCVBUFFORCE = 33;
+    public const int SOL_SOCKET = 1, SO_REUSEADDR = 2, SO_RCVBUF = 8, SO_REUSEPORT = 15, SO_RCVTIMEO = 20, SO_RCVBUFFORCE = 33;
     public const int IPPROTO_IP = 0, IPPROTO_IPV6 = 41, IPV6_V6ONLY = 26, IP_FREEBIND = 15, IPV6_FREEBIND = 78;
-    public const int MSG_DONTWAIT = 0x40;
+    public const int MSG_DONTWAIT = 0x40, MSG_WAITFORONE = 0x10000;
+    public const int F_GETFL = 3, F_SETFL = 4, O_NONBLOCK = 0x800;
     public const int EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2;
     public const uint EPOLLIN = 1, EPOLLERR = 8, EPOLLHUP = 16;
     public const int EPOLL_CLOEXEC = 0x80000, EFD_CLOEXEC = 0x80000, EFD_NONBLOCK = 0x800;
@@ -65,6 +66,10 @@ internal static unsafe partial class Libc
 
     [LibraryImport("libc", EntryPoint = "setsockopt")]
     private static partial int SetSockOptRaw(int fd, int level, int name, void* value, uint length);
+
+    // Variadic in C; with integer arguments the call is the same on Linux's 64-bit ABIs.
+    [LibraryImport("libc", EntryPoint = "fcntl")]
+    private static partial int FcntlRaw(int fd, int command, nint argument);
 
     [LibraryImport("libc", EntryPoint = "getsockname")]
     private static partial int GetSockNameRaw(int fd, void* address, uint* length);
@@ -125,8 +130,32 @@ internal static unsafe partial class Libc
     /// <summary>Accepted sockets are non-blocking and close-on-exec.</summary>
     public static int Accept(int fd) => Result(Accept4Raw(fd, null, null, SOCK_NONBLOCK | SOCK_CLOEXEC));
 
-    public static int RecvMMsg(int fd, MMsgHdr* vector, int count) =>
-        Result(RecvMMsgRaw(fd, vector, (uint)count, MSG_DONTWAIT, null));
+    /// <param name="fd">A datagram socket.</param>
+    /// <param name="vector">Messages.</param>
+    /// <param name="count">Of them.</param>
+    /// <param name="wait">Whether to wait for the first one; as long as <see cref="SetBlocking"/> said.</param>
+    public static int RecvMMsg(int fd, MMsgHdr* vector, int count, bool wait) =>
+        Result(RecvMMsgRaw(fd, vector, (uint)count, wait ? MSG_WAITFORONE : MSG_DONTWAIT, null));
+
+    /// <summary>Makes receiving block, at most for the given time.</summary>
+    public static void SetBlocking(int fd, TimeSpan timeout)
+    {
+        var flags = FcntlRaw(fd, F_GETFL, 0);
+        FcntlRaw(fd, F_SETFL, flags & ~O_NONBLOCK);
+        var time = stackalloc long[2];
+        time[0] = (long)timeout.TotalSeconds;
+        time[1] = timeout.Ticks % TimeSpan.TicksPerSecond / TimeSpan.TicksPerMicrosecond;
+        SetSockOptRaw(fd, SOL_SOCKET, SO_RCVTIMEO, time, 16);
+    }
+
+    /// <summary>Sends an empty datagram from a socket to itself, which ends a blocking receive.</summary>
+    public static void Poke(int fd)
+    {
+        var address = stackalloc byte[28];
+        uint length = 28;
+        if (GetSockNameRaw(fd, address, &length) == 0)
+            SendToRaw(fd, null, 0, MSG_DONTWAIT, address, length);
+    }
 
     public static int SendMMsg(int fd, MMsgHdr* vector, int count) =>
         Result(SendMMsgRaw(fd, vector, (uint)count, MSG_DONTWAIT));

@@ -130,11 +130,11 @@ internal sealed unsafe class AnswerTable
         }
     }
 
-    /// <summary>A table with the living entries and room for <paramref name="extraBytes"/> and as many again.</summary>
+    /// <summary>A table with the living entries and room for <paramref name="extraBytes"/> and half as many again.</summary>
     public AnswerTable CopyTo(int extraBytes)
     {
         var live = _used - GarbageBytes;
-        var copy = new AnswerTable((Count + 1) * 2, (int)Math.Min(Array.MaxLength, live + Math.Max(live, 4096L) + extraBytes));
+        var copy = new AnswerTable((Count + 1) * 2, (int)Math.Min(Array.MaxLength, live + Math.Max(live / 2, 4096L) + extraBytes));
         foreach (var slot in _slotArray)
         {
             if ((uint)slot > Tombstone)

@@ -12,6 +12,7 @@ namespace OverlayNet.Dns.Table;
 internal sealed class NetworkView
 {
     private readonly Contributions _contributions;
+    private readonly int _suffixLength;
     private readonly uint _ttl;
     private readonly RecordSet _records = new();
 
@@ -39,6 +40,7 @@ internal sealed class NetworkView
         var length = 0;
         DnsName.TryAppend(name, label, ref length);
         Label = label[..length].ToArray();
+        _suffixLength = Label.Length + zoneSuffix.Length;
         _contributions = new Contributions([.. Label, .. zoneSuffix], reverse);
         Network = new DnsNetwork { Id = id, Name = name };
     }
@@ -71,7 +73,8 @@ internal sealed class NetworkView
     {
         // Built aside and published at once, so that readers never see half a network.
         var conflicts = new HashSet<string>();
-        var building = new AnswerTable((network.Services.Count + network.Endpoints.Count) * 4, 4096 + (network.Services.Count + network.Endpoints.Count) * 160);
+        var (names, bytes) = Estimate(network);
+        var building = new AnswerTable(names * 3 / 2, bytes);
         foreach (var service in network.Services)
             LoadOwner(service, ref building, conflicts);
         foreach (var endpoint in network.Endpoints)
@@ -79,6 +82,37 @@ internal sealed class NetworkView
         foreach (var name in conflicts)
             RecomputeShared(Encoding.Latin1.GetBytes(name), name, [], ref building);
         Volatile.Write(ref _table, building);
+    }
+
+    /// <summary>Names and bytes to expect, so that a big table is neither copied while it grows nor half empty.</summary>
+    private (int Names, int Bytes) Estimate(DnsNetwork network)
+    {
+        // Entry and RRset heads with their padding.
+        const int NameCost = Entry.NameAt + 8, SetCost = Entry.SetHead + 12, ReverseName = 30;
+        long names = 0, bytes = 4096;
+        void Endpoint(DnsEndpoint endpoint, int serviceLength)
+        {
+            var length = endpoint.Name.Length + 2;
+            var records = endpoint.Addresses.Count * (SetCost + 8) + SetCost + 50;
+            names += 1 + endpoint.Aliases.Count + endpoint.Addresses.Count + (serviceLength > 0 ? 1 : 0);
+            bytes += (2 + endpoint.Aliases.Count) * (NameCost + length + serviceLength + records)
+                + endpoint.Addresses.Count * (NameCost + ReverseName + SetCost + length + serviceLength + _suffixLength);
+        }
+
+        foreach (var service in network.Services)
+        {
+            var length = service.Name.Length + 1;
+            var vips = (service.VipV4 is null ? 0 : 1) + (service.VipV6 is null ? 0 : 1);
+            names += 2 + vips + service.Aliases.Count * 2 + service.Ports.Count * 2;
+            bytes += (1 + service.Aliases.Count) * (2 * (NameCost + length) + 6 + vips * (SetCost + 8))
+                + vips * (NameCost + ReverseName + SetCost + length + _suffixLength);
+            foreach (var endpoint in service.Endpoints)
+                Endpoint(endpoint, length);
+        }
+
+        foreach (var endpoint in network.Endpoints)
+            Endpoint(endpoint, 0);
+        return ((int)Math.Min(names, 1 << 28), (int)Math.Min(bytes, Array.MaxLength));
     }
 
     private void LoadOwner(object owner, ref AnswerTable building, HashSet<string> conflicts)
@@ -263,6 +297,14 @@ internal sealed class NetworkView
         return sink.Owner;
     }
 
+    /// <summary>Whether two objects are states of one: an equal copy may have taken the place of the one we hold.</summary>
+    private static bool IsSuccession(object? held, object owner) => (held, owner) switch
+    {
+        (DnsService a, DnsService b) => a.Name == b.Name,
+        (DnsEndpoint a, DnsEndpoint b) => a.Id == b.Id,
+        _ => false,
+    };
+
     private static bool SameService(DnsService a, DnsService b) =>
         a.Name == b.Name && a.Mode == b.Mode && a.SubsetLimit == b.SubsetLimit && a.PublishNotReady == b.PublishNotReady
         && Equals(a.VipV4, b.VipV4) && Equals(a.VipV6, b.VipV6)
@@ -351,7 +393,7 @@ internal sealed class NetworkView
             if (entry == null)
                 return;
             var id = Entry.Owner(entry);
-            if (ReferenceEquals(view._owners[id], owner))
+            if (IsSuccession(view._owners[id], owner))
                 Owner = id;
             else if (view._shared.TryGetValue(Encoding.Latin1.GetString(name), out var owners))
                 Owner = FindIn(owners);
@@ -361,7 +403,7 @@ internal sealed class NetworkView
         {
             foreach (var id in owners)
             {
-                if (ReferenceEquals(view._owners[id], owner))
+                if (IsSuccession(view._owners[id], owner))
                     return id;
             }
 

@@ -55,15 +55,16 @@ internal sealed class RecordSet
 
     public void AddSrv(SrvRecord record) => _srv.Add(record);
 
-    public void AddPtr(ReadOnlySpan<byte> target)
+    /// <param name="target">Wire form with the root octet.</param>
+    public void AddPtr(byte[] target)
     {
         foreach (var known in _ptr)
         {
-            if (target.SequenceEqual(known))
+            if (target.AsSpan().SequenceEqual(known))
                 return;
         }
 
-        _ptr.Add(target.ToArray());
+        _ptr.Add(target);
     }
 
     public void AddTxt(string[] strings) => _txt.Add(strings);
