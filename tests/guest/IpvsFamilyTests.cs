@@ -10,12 +10,12 @@ public sealed class IpvsFamilyTests : IDisposable
 {
     private static readonly IPAddress Vip4 = IPAddress.Parse("10.96.0.10"), Vip6 = IPAddress.Parse("fd00:96::10");
     private readonly TestNamespace netns = new();
-    private readonly Ipvs ipvs;
+    private readonly IpvsTable ipvs;
 
     public IpvsFamilyTests()
     {
         using var opened = netns.Open();
-        ipvs = Ipvs.TryOpen(opened) ?? throw new InvalidOperationException("this guest kernel has no IPVS");
+        ipvs = IpvsTable.TryOpen(opened) ?? throw new InvalidOperationException("this guest kernel has no IPVS");
     }
 
     public void Dispose()
@@ -192,7 +192,7 @@ public sealed class IpvsFamilyTests : IDisposable
     {
         using var other = new TestNamespace();
         using var opened = other.Open();
-        using var elsewhere = Ipvs.TryOpen(opened)!;
+        using var elsewhere = IpvsTable.TryOpen(opened)!;
         ipvs.Apply(IpvsChange.Add(new IpvsService { Key = IpvsServiceKey.Of(6, Vip4, 80), Scheduler = "rr" }));
         Assert.Empty(elsewhere.Services());
         Assert.Single(ipvs.Services());

@@ -19,7 +19,7 @@ public sealed class IpvsTests
             <24000000020000016d0700003f000000feffffff20000000100005006d07000000000000
             """);
         using var socket = new NetlinkSocket(transport);
-        Assert.Null(Ipvs.TryOpen(socket));
+        Assert.Null(IpvsTable.TryOpen(socket));
     }
 
     [Fact]
@@ -185,10 +185,10 @@ public sealed class IpvsTests
         }
     }
 
-    private static void Recorded(string recording, Action<Ipvs> test)
+    private static void Recorded(string recording, Action<IpvsTable> test)
     {
         var transport = new RecordedTransport(Recordings.Family, recording);
-        using var ipvs = Ipvs.TryOpen(new NetlinkSocket(transport))!;
+        using var ipvs = IpvsTable.TryOpen(new NetlinkSocket(transport))!;
         test(ipvs);
         Assert.True(transport.Finished);
     }

@@ -1,15 +1,15 @@
 namespace OverlayNet.Kernel.Netlink;
 
 /// <summary>
-/// The kernel's load balancer (generic netlink family IPVS). Its table belongs to one network namespace: that of
+/// The table of the kernel's load balancer (generic netlink family IPVS). There is one in each network namespace; this is that of
 /// the socket. Not thread-safe: one user at a time.
 /// </summary>
-public sealed class Ipvs : IDisposable
+public sealed class IpvsTable : IDisposable
 {
     private readonly NetlinkSocket socket;
     private readonly ushort family;
 
-    private Ipvs(NetlinkSocket socket, ushort family)
+    private IpvsTable(NetlinkSocket socket, ushort family)
     {
         this.socket = socket;
         this.family = family;
@@ -18,7 +18,7 @@ public sealed class Ipvs : IDisposable
     /// <summary>Opens the table of a namespace (null: the calling thread's). Asking loads the module <c>ip_vs</c> where there is one.</summary>
     /// <returns>Null when this kernel has no IPVS.</returns>
     /// <exception cref="KernelException">What the kernel said when the socket was opened.</exception>
-    public static Ipvs? TryOpen(NetworkNamespace? netns = null)
+    public static IpvsTable? TryOpen(NetworkNamespace? netns = null)
     {
         var socket = NetlinkSocket.Open(NetlinkProtocol.Generic, netns);
         var opened = TryOpen(socket);
@@ -28,8 +28,8 @@ public sealed class Ipvs : IDisposable
     }
 
     /// <summary>As <see cref="TryOpen(NetworkNamespace?)"/> over a socket that this object owns from then on when it is not null.</summary>
-    public static Ipvs? TryOpen(NetlinkSocket socket) =>
-        GenericNetlink.Resolve(socket, IpvsMessages.FamilyName) is { } resolved ? new Ipvs(socket, resolved.Id) : null;
+    public static IpvsTable? TryOpen(NetlinkSocket socket) =>
+        GenericNetlink.Resolve(socket, IpvsMessages.FamilyName) is { } resolved ? new IpvsTable(socket, resolved.Id) : null;
 
     /// <summary>Version and size of the connection table.</summary>
     public IpvsInfo Info()
