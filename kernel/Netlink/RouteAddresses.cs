@@ -37,6 +37,9 @@ public sealed record LinkAddress
     /// <summary>RT_SCOPE_*: 0 universe, 253 link, 254 host.</summary>
     public byte Scope { get; init; }
 
+    /// <summary>Who made it, IFAPROT_* or a number of one's own (Linux 5.18; older kernels do not keep it); 0: nobody said.</summary>
+    public byte Protocol { get; init; }
+
     /// <summary>How long the address may be used; null: for ever. The kernel counts whole seconds.</summary>
     public TimeSpan? ValidLifetime { get; init; }
 
@@ -49,7 +52,7 @@ public sealed record LinkAddress
 /// <summary>Addresses of links by rtnetlink (linux/if_addr.h), both families.</summary>
 public sealed class RouteAddresses(NetlinkSocket socket)
 {
-    private const ushort AttrAddress = 1, AttrLocal = 2, AttrCacheInfo = 6, AttrFlags = 8;
+    private const ushort AttrAddress = 1, AttrLocal = 2, AttrCacheInfo = 6, AttrFlags = 8, AttrProtocol = 11;
     private const uint Forever = uint.MaxValue;
 
     /// <exception cref="NetlinkException">The kernel refused.</exception>
@@ -93,6 +96,8 @@ public sealed class RouteAddresses(NetlinkSocket socket)
         if (type == RouteMessageType.DelAddr)
             return;
         writer.U32(AttrFlags, (uint)address.Flags);
+        if (address.Protocol != 0)
+            writer.U8(AttrProtocol, address.Protocol);
         if (address.ValidLifetime is not null || address.PreferredLifetime is not null)
         {
             var valid = Seconds(address.ValidLifetime);
@@ -105,6 +110,7 @@ public sealed class RouteAddresses(NetlinkSocket socket)
         var header = message.Header<AddressHeader>();
         IPAddress? address = null, local = null;
         var flags = (AddressFlags)header.Flags;
+        byte protocol = 0;
         TimeSpan? valid = null, preferred = null;
         foreach (var attribute in message.Attributes<AddressHeader>())
         {
@@ -118,6 +124,9 @@ public sealed class RouteAddresses(NetlinkSocket socket)
                     break;
                 case AttrFlags:
                     flags = (AddressFlags)attribute.U32;
+                    break;
+                case AttrProtocol:
+                    protocol = attribute.U8;
                     break;
                 case AttrCacheInfo:
                     var info = attribute.Struct<AddressCacheInfo>();
@@ -135,6 +144,7 @@ public sealed class RouteAddresses(NetlinkSocket socket)
             Peer = local is not null && address is not null && !local.Equals(address) ? address : null,
             Flags = flags,
             Scope = header.Scope,
+            Protocol = protocol,
             ValidLifetime = valid,
             PreferredLifetime = preferred,
         };
