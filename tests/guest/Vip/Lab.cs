@@ -45,6 +45,7 @@ internal sealed class Lab : IDisposable
 internal sealed class LabNetwork
 {
     private const string GatewayMac = "02:4f:4e:00:00:01";
+    private const int Mtu = 1450;
     private readonly Dictionary<int, TestNamespace> nodes = [];
     private readonly List<LabTask> tasks = [];
     private readonly int vni;
@@ -65,7 +66,7 @@ internal sealed class LabNetwork
             netns.Ip($"link add br0 address {GatewayMac} type bridge mcast_snooping 0",
                 $"link set vx{vni} address {NodeMac(node, 0xff)} master br0 up",
                 "link set br0 up",
-                $"link add n0 address {NodeMac(node, 0)} type veth peer name n0p",
+                $"link add n0 address {NodeMac(node, 1)} mtu {Mtu} type veth peer name n0p mtu {Mtu}",
                 "link set n0p master br0 up", "link set n0 up",
                 $"addr add 10.42.{third}.1/24 dev br0 noprefixroute", $"addr add fd00:42:{third}::1/64 dev br0 noprefixroute nodad",
                 $"addr add 10.42.{third}.{250 + node}/24 dev n0", $"addr add fd00:42:{third}::{250 + node:x}/64 dev n0 nodad");
@@ -74,7 +75,7 @@ internal sealed class LabNetwork
         foreach (var node in nodes.Keys)
         {
             foreach (var other in nodes.Keys.Where(other => other != node))
-                Announce(other, NodeMac(other, 0), NodeAddress(other), NodeAddress6(other), node);
+                Announce(other, NodeMac(other, 1), NodeAddress(other), NodeAddress6(other), node);
         }
     }
 
@@ -95,7 +96,7 @@ internal sealed class LabNetwork
     {
         var task = new LabTask(this, node, host, Lab.New(), $"02:42:0a:2a:{third:x2}:{host:x2}", $"p{host}");
         var netns = nodes[node];
-        netns.Ip($"link add {task.Port} type veth peer name eth0 netns {task.Netns.Name} address {task.Mac}", $"link set {task.Port} master br0 up");
+        netns.Ip($"link add {task.Port} mtu {Mtu} type veth peer name eth0 netns {task.Netns.Name} address {task.Mac} mtu {Mtu}", $"link set {task.Port} master br0 up");
         netns.Bridge($"link set dev {task.Port} learning off", $"fdb replace {task.Mac} dev {task.Port} master static");
         task.Netns.Ip($"addr add {task.Address}/24 dev eth0", $"addr add {task.Address6}/64 dev eth0 nodad", "link set eth0 up",
             $"route add default via 10.42.{third}.1", $"route add default via fd00:42:{third}::1");
