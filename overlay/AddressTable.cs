@@ -12,7 +12,10 @@ internal sealed class AddressTable
     /// <param name="link">Index of the link.</param>
     internal void Want(int link, IPAddress address, int prefixLength) => wanted[(link, address)] = prefixLength;
 
-    /// <summary>What to send; addresses on <paramref name="ours"/> that are not wanted go, link-local ones excepted.</summary>
+    // Above these are numbers that name another maker (IFAPROT_KERNEL_LL and below are the kernel's): a balancer's virtual IPs.
+    private const byte LastKernelProtocol = 3;
+
+    /// <summary>What to send; addresses on <paramref name="ours"/> that are not wanted go, link-local ones and those of another maker excepted.</summary>
     internal List<RouteRequest> Difference(IEnumerable<LinkAddress> actual, IReadOnlyCollection<int> ours)
     {
         List<RouteRequest> remove = [], add = [];
@@ -21,7 +24,7 @@ internal sealed class AddressTable
         {
             if (wanted.TryGetValue((address.Interface, address.Address), out var length) && length == address.PrefixLength && !address.Flags.HasFlag(AddressFlags.DadFailed))
                 present.Add((address.Interface, address.Address));
-            else if (ours.Contains(address.Interface) && !address.Address.IsIPv6LinkLocal)
+            else if (ours.Contains(address.Interface) && !address.Address.IsIPv6LinkLocal && address.Protocol <= LastKernelProtocol)
                 remove.Add(RouteAddresses.Deleting(address));
         }
         foreach (var ((link, address), length) in wanted)

@@ -14,8 +14,9 @@ internal static class Guest
     /// <summary>The source tree: where tools/guest-run is.</summary>
     internal static string Root { get; } = FindRoot();
 
-    /// <summary>Boots the guest, runs the cases and returns every line they reported, and what the guest itself printed.</summary>
-    internal static (IReadOnlyList<GuestResult> Results, string Log) Run(IEnumerable<string> caseIds)
+    /// <summary>Boots the guest, runs the cases and hands over every line they report when it comes.</summary>
+    /// <returns>What the guest itself printed.</returns>
+    internal static string Run(IEnumerable<string> caseIds, Action<GuestResult> report)
     {
         var share = Directory.CreateTempSubdirectory("overlaynet-guest-share.");
         try
@@ -46,36 +47,22 @@ internal static class Guest
             process.Start();
             process.BeginOutputReadLine();
             process.BeginErrorReadLine();
-            process.WaitForExit();
+            using (var lines = new ResultLines(results))
+            {
+                while (!process.WaitForExit(200))
+                    lines.Read(report);
+                process.WaitForExit();
+                lines.Read(report);
+            }
             var text = log.ToString().TrimEnd() + $"\nguest-run exited with {process.ExitCode}";
             if (Environment.GetEnvironmentVariable("OVERLAYNET_GUEST_LOG") is { Length: > 0 } path)
                 File.WriteAllText(path, text + "\n");
-            return (Read(results), text);
+            return text;
         }
         finally
         {
             share.Delete(recursive: true);
         }
-    }
-
-    private static List<GuestResult> Read(string path)
-    {
-        var results = new List<GuestResult>();
-        if (!File.Exists(path))
-            return results;
-        foreach (var line in File.ReadLines(path))
-        {
-            try
-            {
-                if (JsonSerializer.Deserialize(line, GuestJson.Default.GuestResult) is { } result)
-                    results.Add(result);
-            }
-            catch (JsonException)
-            {
-                // The last line of a guest that was killed while it wrote.
-            }
-        }
-        return results;
     }
 
     private static string FindRoot()
@@ -84,5 +71,31 @@ internal static class Guest
         while (folder is not null && !File.Exists(Path.Combine(folder.FullName, "OverlayNet.sln")))
             folder = folder.Parent;
         return folder?.FullName ?? throw new InvalidOperationException($"no OverlayNet.sln above {AppContext.BaseDirectory}");
+    }
+
+    /// <summary>Follows a file that the guest appends lines to.</summary>
+    private sealed class ResultLines(string path) : IDisposable
+    {
+        private readonly System.Text.StringBuilder line = new();
+        private StreamReader? reader;
+
+        internal void Read(Action<GuestResult> report)
+        {
+            if (reader is null && File.Exists(path))
+                reader = new StreamReader(new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite));
+            while (reader?.Read() is >= 0 and var character)
+            {
+                if (character != '\n')
+                {
+                    line.Append((char)character);
+                    continue;
+                }
+                if (JsonSerializer.Deserialize(line.ToString(), GuestJson.Default.GuestResult) is { } result)
+                    report(result);
+                line.Clear();
+            }
+        }
+
+        public void Dispose() => reader?.Dispose();
     }
 }

@@ -9,7 +9,7 @@ public sealed record GuestResult
     public required string CaseId { get; init; }
     public required string Name { get; init; }
 
-    /// <summary>started, passed, failed or skipped.</summary>
+    /// <summary>started, passed, failed, skipped; and ended, for the whole case.</summary>
     public required string Outcome { get; init; }
     public decimal Seconds { get; init; }
     public string Output { get; init; } = "";

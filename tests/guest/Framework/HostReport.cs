@@ -3,50 +3,43 @@ using Xunit.Sdk;
 
 namespace OverlayNet.GuestTests.Framework;
 
-/// <summary>Turns what a guest reported into the messages xunit's own runner would have sent.</summary>
+/// <summary>Turns what a guest reports into the messages xunit's own runner would have sent, as it comes.</summary>
 internal sealed class HostReport(ITestAssembly assembly, IMessageSink sink)
 {
+    private readonly Dictionary<ITestCollection, RunSummary> collections = new(TestCollectionComparer.Instance);
+    private readonly Dictionary<ITestClass, RunSummary> classes = new(TestClassComparer.Instance);
+    private readonly Dictionary<ITestMethod, RunSummary> methods = new(TestMethodComparer.Instance);
+    private readonly Dictionary<string, List<GuestResult>> pending = [];
+    private IReadOnlyList<IXunitTestCase> all = [];
+
     internal void Run(IReadOnlyList<IXunitTestCase> cases)
     {
+        all = cases;
         sink.OnMessage(new TestAssemblyStarting(cases, assembly, DateTime.Now, "guest kernel", nameof(GuestTestFramework)));
         var total = new RunSummary();
         if (cases.Count > 0)
         {
-            var (results, log) = Guest.Run(cases.Select(one => one.UniqueID));
-            var byCase = results.ToLookup(result => result.CaseId);
-            foreach (var collection in cases.GroupBy(one => one.TestMethod.TestClass.TestCollection, TestCollectionComparer.Instance))
-                total.Aggregate(Collection(collection.Key, [.. collection], byCase, log));
+            var open = cases.ToDictionary(one => one.UniqueID);
+            var log = Guest.Run(open.Keys.ToList(), result =>
+            {
+                if (!pending.TryGetValue(result.CaseId, out var results))
+                    pending[result.CaseId] = results = [];
+                if (result.Outcome != "ended")
+                    results.Add(result);
+                else if (open.Remove(result.CaseId, out var one))
+                    Case(one, results, "");
+            });
+            foreach (var one in open.Values)
+                Case(one, pending.GetValueOrDefault(one.UniqueID) ?? [], log);
+            total = Finish();
         }
         sink.OnMessage(new TestAssemblyFinished(cases, assembly, total.Time, total.Total, total.Failed, total.Skipped));
     }
 
-    private RunSummary Collection(ITestCollection collection, List<IXunitTestCase> cases, ILookup<string, GuestResult> results, string log)
+    private void Case(IXunitTestCase one, List<GuestResult> results, string log)
     {
         var total = new RunSummary();
-        sink.OnMessage(new TestCollectionStarting(cases, collection));
-        foreach (var ofClass in cases.GroupBy(one => one.TestMethod.TestClass, TestClassComparer.Instance))
-        {
-            var inClass = new RunSummary();
-            sink.OnMessage(new TestClassStarting(ofClass, ofClass.Key));
-            foreach (var ofMethod in ofClass.GroupBy(one => one.TestMethod, TestMethodComparer.Instance))
-            {
-                var inMethod = new RunSummary();
-                sink.OnMessage(new TestMethodStarting(ofMethod, ofMethod.Key));
-                foreach (var one in ofMethod)
-                    inMethod.Aggregate(Case(one, [.. results[one.UniqueID]], log));
-                sink.OnMessage(new TestMethodFinished(ofMethod, ofMethod.Key, inMethod.Time, inMethod.Total, inMethod.Failed, inMethod.Skipped));
-                inClass.Aggregate(inMethod);
-            }
-            sink.OnMessage(new TestClassFinished(ofClass, ofClass.Key, inClass.Time, inClass.Total, inClass.Failed, inClass.Skipped));
-            total.Aggregate(inClass);
-        }
-        sink.OnMessage(new TestCollectionFinished(cases, collection, total.Time, total.Total, total.Failed, total.Skipped));
-        return total;
-    }
-
-    private RunSummary Case(IXunitTestCase one, List<GuestResult> results, string log)
-    {
-        var total = new RunSummary();
+        Begin(one);
         sink.OnMessage(new TestCaseStarting(one));
         var ended = results.Where(result => result.Outcome != "started").ToList();
         foreach (var name in results.Where(result => result.Outcome == "started").Select(result => result.Name).Except(ended.Select(result => result.Name)))
@@ -73,8 +66,44 @@ internal sealed class HostReport(ITestAssembly assembly, IMessageSink sink)
             });
         }
         sink.OnMessage(new TestCaseFinished(one, total.Time, total.Total, total.Failed, total.Skipped));
+        foreach (var summary in (RunSummary[])[methods[one.TestMethod], classes[one.TestMethod.TestClass], collections[one.TestMethod.TestClass.TestCollection]])
+            summary.Aggregate(total);
+    }
+
+    /// <summary>The first case of a collection, class or method starts that; they all finish at the end.</summary>
+    private void Begin(IXunitTestCase one)
+    {
+        var method = one.TestMethod;
+        var ofClass = method.TestClass;
+        if (collections.TryAdd(ofClass.TestCollection, new RunSummary()))
+            sink.OnMessage(new TestCollectionStarting(CasesOf(ofClass.TestCollection), ofClass.TestCollection));
+        if (classes.TryAdd(ofClass, new RunSummary()))
+            sink.OnMessage(new TestClassStarting(CasesOf(ofClass), ofClass));
+        if (methods.TryAdd(method, new RunSummary()))
+            sink.OnMessage(new TestMethodStarting(CasesOf(method), method));
+    }
+
+    private RunSummary Finish()
+    {
+        var total = new RunSummary();
+        foreach (var (method, sum) in methods)
+            sink.OnMessage(new TestMethodFinished(CasesOf(method), method, sum.Time, sum.Total, sum.Failed, sum.Skipped));
+        foreach (var (ofClass, sum) in classes)
+            sink.OnMessage(new TestClassFinished(CasesOf(ofClass), ofClass, sum.Time, sum.Total, sum.Failed, sum.Skipped));
+        foreach (var (collection, sum) in collections)
+        {
+            sink.OnMessage(new TestCollectionFinished(CasesOf(collection), collection, sum.Time, sum.Total, sum.Failed, sum.Skipped));
+            total.Aggregate(sum);
+        }
         return total;
     }
+
+    private IEnumerable<ITestCase> CasesOf(ITestCollection collection) =>
+        all.Where(one => TestCollectionComparer.Instance.Equals(one.TestMethod.TestClass.TestCollection, collection));
+
+    private IEnumerable<ITestCase> CasesOf(ITestClass ofClass) => all.Where(one => TestClassComparer.Instance.Equals(one.TestMethod.TestClass, ofClass));
+
+    private IEnumerable<ITestCase> CasesOf(ITestMethod method) => all.Where(one => TestMethodComparer.Instance.Equals(one.TestMethod, method));
 
     private static GuestResult Lost(IXunitTestCase one, string name, string why) => new()
     {

@@ -50,6 +50,7 @@ public static class Program
         ITestPassed passed => Result(passed, "passed"),
         ITestSkipped skipped => Result(skipped, "skipped") with { SkipReason = skipped.Reason },
         ITestFailed failed => Failed(Result(failed, "failed"), failed),
+        ITestCaseFinished finished => new GuestResult { CaseId = finished.TestCase.UniqueID, Name = finished.TestCase.DisplayName, Outcome = "ended" },
         // A fixture or a clean-up that threw: it belongs to no test, so every case it covers has it.
         ITestClassCleanupFailure or ITestCollectionCleanupFailure or ITestAssemblyCleanupFailure or ITestCleanupFailure or IErrorMessage =>
             Report((IFailureInformation)message),

@@ -143,8 +143,12 @@ internal sealed class Director
     private static LinkAddress Virtual(int bridge, IPAddress address) => address.AddressFamily == AddressFamily.InterNetworkV6
         ? new LinkAddress
         {
-            Interface = bridge, Address = address, PrefixLength = 128, Flags = AddressFlags.NoDad | AddressFlags.NoPrefixRoute,
-            PreferredLifetime = TimeSpan.Zero, Protocol = AddressProtocol,
+            Interface = bridge,
+            Address = address,
+            PrefixLength = 128,
+            Flags = AddressFlags.NoDad | AddressFlags.NoPrefixRoute,
+            PreferredLifetime = TimeSpan.Zero,
+            Protocol = AddressProtocol,
         }
         : new LinkAddress { Interface = bridge, Address = address, PrefixLength = 32, Scope = ScopeHost, Protocol = AddressProtocol };
 

@@ -79,7 +79,9 @@ public sealed class IpvsPlanTests
     {
         var plan = IpvsPlan.Of(Network(Service("web") with
         {
-            Addresses = [Vip6], Ports = [new VipPort(VipPort.Tcp, 80, 80)], RealServers = [Server("a", 1, 1) with { Address6 = null }],
+            Addresses = [Vip6],
+            Ports = [new VipPort(VipPort.Tcp, 80, 80)],
+            RealServers = [Server("a", 1, 1) with { Address6 = null }],
         }));
         Assert.Empty(Assert.Single(plan.Services.Values).Destinations);
     }
@@ -91,6 +93,9 @@ public sealed class IpvsPlanTests
 
     internal static RealServer Server(string id, byte host, int weight) => new()
     {
-        EndpointId = id, Address4 = new IPAddress([10, 42, 0, host]), Address6 = IPAddress.Parse($"fd00:42::{host:x}"), Weight = weight,
+        EndpointId = id,
+        Address4 = new IPAddress([10, 42, 0, host]),
+        Address6 = IPAddress.Parse($"fd00:42::{host:x}"),
+        Weight = weight,
     };
 }
