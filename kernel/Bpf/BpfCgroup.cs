@@ -13,7 +13,11 @@ public static class BpfCgroup
     /// process. In a private cgroup namespace a fresh mount shows a sub-tree only.
     /// </summary>
     /// <exception cref="KernelException">No such directory.</exception>
-    public static bool IsRoot(string path) => Libc.Status(path).Inode == RootInode;
+    public static bool IsRoot(string path) => Id(path) == RootInode;
+
+    /// <summary>The kernel's number of a cgroup, as in <see cref="BpfLinkInfo.CgroupId"/>.</summary>
+    /// <exception cref="KernelException">No such directory.</exception>
+    public static ulong Id(string path) => Libc.Status(path).Inode;
 
     /// <summary>Numbers of the programs attached at a cgroup itself, in the order they run.</summary>
     /// <exception cref="KernelException">The kernel refused.</exception>

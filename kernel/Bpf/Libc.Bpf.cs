@@ -5,7 +5,7 @@ namespace OverlayNet.Kernel;
 /// <summary>What BPF objects need of the C library: shared memory, atomic renames, and what a path stands for.</summary>
 internal static unsafe partial class Libc
 {
-    internal const int ENOSPC = 28;
+    internal const int ENOSPC = 28, ESTALE = 116;
     internal const int PROT_READ = 1, PROT_WRITE = 2, MAP_SHARED = 1;
     internal const nint MAP_FAILED = -1;
     private const int AtCurrentDirectory = -100;

@@ -80,6 +80,10 @@ public sealed unsafe class NetworkNamespace : IDisposable
     /// <summary>What tells this namespace from every other that lives now: <c>net:[inode]</c>, the same for every path to it.</summary>
     public string Identity => new FileInfo($"/proc/self/fd/{Fd}").LinkTarget ?? Path;
 
+    /// <summary>Changes whenever a path comes to lead to another namespace, also where the inode number is used again; read without opening it.</summary>
+    /// <exception cref="KernelException">There is no such path.</exception>
+    public static (ulong Inode, long ChangedNs) Status(string path) => Libc.Status(path);
+
     /// <summary>
     /// The kernel's 64-bit name of this namespace (SO_NETNS_COOKIE, Linux 5.14): unique until reboot, also seen by BPF programs.
     /// </summary>
