@@ -26,7 +26,7 @@ internal sealed class ApiCall(HttpContext context, ManagerApiServices services, 
 
     public string From => Context.Connection.RemoteIpAddress?.ToString() ?? "local";
 
-    public string Route(string name) => Uri.UnescapeDataString((string)Context.Request.RouteValues[name]!);
+    public string Route(string name) => (string)Context.Request.RouteValues[name]!;
 
     /// <returns>Null: absent or empty.</returns>
     public string? Query(string name) => Context.Request.Query[name] is [{ Length: > 0 } value, ..] ? value : null;
