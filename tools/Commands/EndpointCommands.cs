@@ -13,12 +13,15 @@ internal static class EndpointCommands
     public static Command Create(Shell shell) => new CliCommand("endpoint", "Attachments of containers to networks", "endpoint ls --service web", "endpoint drain web1")
     {
         List(shell),
-        Objects.Inspect(shell, "endpoint", ListPath, "endpoint inspect web1"),
+        Objects.Inspect(shell, "endpoint", ListPath, "endpoint inspect web1", Network(shell)),
         State(shell, "drain", EndpointState.Draining, "Send endpoints no new connections; live ones go on"),
         State(shell, "activate", EndpointState.Healthy, "Send drained endpoints new connections again"),
         SetWeight(shell),
-        Objects.Remove(shell, "endpoint", ListPath, "Remove endpoints and what they have in the kernel", "endpoint rm web1"),
+        Objects.Remove(shell, "endpoint", ListPath, "Remove endpoints and what they have in the kernel", "endpoint rm web1", Network(shell)),
     };
+
+    private static Option<string?> Network(Shell shell) =>
+        Objects.ReferenceOption("--network", "Network, where the endpoint's name alone is ambiguous", NetworkCommands.ListPath, shell);
 
     private static CliCommand List(Shell shell)
     {
@@ -59,19 +62,21 @@ internal static class EndpointCommands
     private static CliCommand State(Shell shell, string verb, EndpointState state, string description)
     {
         var references = Objects.References("ENDPOINT", "endpoint", ListPath, shell);
-        var command = new CliCommand(verb, description, $"endpoint {verb} web1") { references };
+        var network = Network(shell);
+        var command = new CliCommand(verb, description, $"endpoint {verb} web1") { network, references };
         shell.Action(command, (parsed, api, cancellation) => Objects.Each(parsed, parsed.GetValue(references)!, reference =>
-            api.Patch($"{ListPath}/{Text.Escape(reference)}", new EndpointUpdateRequest { State = state }, OverlayNetJson.Default.EndpointUpdateRequest, cancellation)));
+            api.Patch(Objects.PathOf(ListPath, reference, parsed, network), new EndpointUpdateRequest { State = state }, OverlayNetJson.Default.EndpointUpdateRequest, cancellation)));
         return command;
     }
 
     private static CliCommand SetWeight(Shell shell)
     {
         var reference = Objects.Reference("ENDPOINT", "endpoint", ListPath, shell);
+        var network = Network(shell);
         var weight = Inputs.NumberArgument("WEIGHT", 0, 65535, "Share of new connections relative to the service's other endpoints");
-        var command = new CliCommand("set-weight", "Change an endpoint's share of new connections", "endpoint set-weight web1 3") { reference, weight };
+        var command = new CliCommand("set-weight", "Change an endpoint's share of new connections", "endpoint set-weight web1 3") { network, reference, weight };
         shell.Action(command, (parsed, api, cancellation) => Objects.Each(parsed, [parsed.GetValue(reference)!], name =>
-            api.Patch($"{ListPath}/{Text.Escape(name)}", new EndpointUpdateRequest { Weight = parsed.GetValue(weight) }, OverlayNetJson.Default.EndpointUpdateRequest, cancellation)));
+            api.Patch(Objects.PathOf(ListPath, name, parsed, network), new EndpointUpdateRequest { Weight = parsed.GetValue(weight) }, OverlayNetJson.Default.EndpointUpdateRequest, cancellation)));
         return command;
     }
 }

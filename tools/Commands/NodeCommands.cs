@@ -15,7 +15,7 @@ internal static class NodeCommands
         Availability(shell, "drain", NodeAvailability.Drain, "Take no new work on a node and drain what runs there"),
         Availability(shell, "pause", NodeAvailability.Pause, "Take no new work on a node; what runs there goes on"),
         Availability(shell, "activate", NodeAvailability.Active, "Take work on a node again"),
-        Objects.Remove(shell, "node", "/v1/nodes", "Remove a node that will not come back, and its endpoints", "node rm node3"),
+        Objects.Remove(shell, "node", "/v1/nodes", "Remove a node that will not come back, and its endpoints", "node rm node3", force: "Also while its daemon runs or it has endpoints"),
     };
 
     private static CliCommand List(Shell shell)

@@ -50,15 +50,19 @@ internal static class Objects
         return command;
     }
 
-    public static CliCommand Remove(Shell shell, string noun, string path, string description, string example, Option<string?>? network = null)
+    /// <param name="force">What <c>--force</c> does; null: there is no such flag.</param>
+    public static CliCommand Remove(Shell shell, string noun, string path, string description, string example, Option<string?>? network = null, string? force = null)
     {
+        var forced = new Option<bool>("--force", "-f") { Description = force };
         var references = References(noun.ToUpperInvariant(), noun, path, shell);
         var command = new CliCommand("rm", description, example) { references };
         command.Aliases.Add("remove");
         if (network is not null)
             command.Options.Add(network);
+        if (force is not null)
+            command.Options.Add(forced);
         shell.Action(command, (parsed, api, cancellation) => Each(parsed, parsed.GetValue(references)!, reference =>
-            api.Delete(PathOf(path, reference, parsed, network), cancellation)));
+            api.Delete(PathOf(path, reference, parsed, network, force is not null && parsed.GetValue(forced)), cancellation)));
         return command;
     }
 
@@ -84,8 +88,8 @@ internal static class Objects
             throw first;
     }
 
-    public static string PathOf(string path, string reference, ParseResult parsed, Option<string?>? network) =>
-        $"{path}/{Text.Escape(reference)}{Text.Query(("network", network is null ? null : parsed.GetValue(network)))}";
+    public static string PathOf(string path, string reference, ParseResult parsed, Option<string?>? network, bool force = false) =>
+        $"{path}/{Text.Escape(reference)}{Text.Query(("network", network is null ? null : parsed.GetValue(network)), ("force", force ? "true" : null))}";
 
     private static byte[] Array(List<byte[]> objects)
     {

@@ -17,7 +17,7 @@ internal static class ServiceCommands
         Update(shell),
         List(shell),
         Objects.Inspect(shell, "service", ListPath, "service inspect web", Network(shell)),
-        Objects.Remove(shell, "service", ListPath, "Remove services; their endpoints stay attached", "service rm web", Network(shell)),
+        Objects.Remove(shell, "service", ListPath, "Remove services", "service rm web", Network(shell), force: "Also with endpoints, which stay attached without a service"),
         Backends(shell),
     };
 
