@@ -12,9 +12,16 @@ internal sealed class ApiCall(HttpContext context, ManagerApiServices services, 
 {
     public ManagerApiServices Services { get; } = services;
 
-    public ClusterRegistry Registry => Services.Registry;
+    /// <exception cref="RegistryException">409: this node is a worker.</exception>
+    public ClusterRegistry Registry => Services.Registry ?? throw NotManager();
 
-    public Snapshot Current => Services.Registry.Current;
+    /// <inheritdoc cref="Registry"/>
+    public ClusterSecrets Secrets => Services.Secrets ?? throw NotManager();
+
+    /// <inheritdoc cref="Registry"/>
+    public JoinService Join => Services.Join ?? throw NotManager();
+
+    public Snapshot Current => Services.Current;
 
     public CallerIdentity Caller { get; } = caller;
 
@@ -48,6 +55,9 @@ internal sealed class ApiCall(HttpContext context, ManagerApiServices services, 
     }
 
     public Task<T> BodyAsync<T>(JsonTypeInfo<T> type, bool strict) => RequestBody.ReadAsync(Context.Request, type, strict, Aborted);
+
+    private static RegistryException NotManager() =>
+        Refuse.Conflict("not-a-manager", "node", null, "this node is a worker", "run the command on a manager; see 'overlaynet node ls'");
 
     /// <summary>Refuses a worker that speaks for another node.</summary>
     public void MayActFor(string nodeId)

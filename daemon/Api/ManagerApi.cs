@@ -6,8 +6,15 @@ using OverlayNet.Daemon.Security;
 namespace OverlayNet.Daemon.Api;
 
 /// <summary>What the manager's API works on.</summary>
-public sealed record ManagerApiServices(ClusterRegistry Registry, ClusterSecrets Secrets, JoinService Join)
+/// <param name="Registry">Null on a worker, which answers reads only.</param>
+public sealed record ManagerApiServices(ClusterRegistry? Registry, ClusterSecrets? Secrets, JoinService? Join)
 {
+    /// <summary>Where reads come from on a node without a registry of its own.</summary>
+    public Func<Snapshot>? ReadFrom { get; init; }
+
+    /// <summary>The newest registry this node knows.</summary>
+    public Snapshot Current => Registry?.Current ?? ReadFrom?.Invoke() ?? Snapshot.Empty;
+
     public TimeProvider Time { get; init; } = TimeProvider.System;
     public ILogger Logger { get; init; } = NullLogger.Instance;
 }
@@ -22,7 +29,7 @@ public static partial class ManagerApi
             app.MapMethods(route.Path, [route.Method], context => HandleAsync(context, route, services));
     }
 
-    private static async Task HandleAsync(HttpContext context, ApiRoute route, ManagerApiServices services)
+    internal static async Task HandleAsync(HttpContext context, ApiRoute route, ManagerApiServices services)
     {
         context.Response.Headers[Protocol.Header] = Names.Text(Protocol.Version);
         try
@@ -30,7 +37,7 @@ public static partial class ManagerApi
             ApiCall.CheckProtocol(context.Request);
             var caller = route.Access == Access.Anyone
                 ? new CallerIdentity(CallerKind.Anonymous, null)
-                : CallerIdentity.Of(context, services.Registry.Current);
+                : CallerIdentity.Of(context, services.Current);
             var call = new ApiCall(context, services, caller);
             Authorize(route, call);
             await route.Handle(call).ConfigureAwait(false);

@@ -234,7 +234,7 @@ internal static class ManagerRoutes
     }
 
     private static async Task ShowTokens(ApiCall call) => await call.AnswerAsync(
-        await call.Services.Secrets.TokensAsync(call.Aborted).ConfigureAwait(false), Default.TokenBody).ConfigureAwait(false);
+        await call.Secrets.TokensAsync(call.Aborted).ConfigureAwait(false), Default.TokenBody).ConfigureAwait(false);
 
     private static async Task RotateTokens(ApiCall call)
     {
@@ -246,12 +246,12 @@ internal static class ManagerRoutes
             var other => throw Refuse.Invalid("invalid-query", "role", other, "it is unknown", "use worker or manager"),
         };
         await call.AnswerAsync(
-            await call.Services.Secrets.RotateAsync(role, call.Aborted).ConfigureAwait(false), Default.TokenBody).ConfigureAwait(false);
+            await call.Secrets.RotateAsync(role, call.Aborted).ConfigureAwait(false), Default.TokenBody).ConfigureAwait(false);
     }
 
     private static async Task ShowAuthority(ApiCall call)
     {
-        var pem = await call.Services.Secrets.AuthorityPemAsync(call.Aborted).ConfigureAwait(false);
+        var pem = await call.Secrets.AuthorityPemAsync(call.Aborted).ConfigureAwait(false);
         call.Context.Response.ContentType = "application/x-pem-file";
         await call.Context.Response.WriteAsync(pem, call.Aborted).ConfigureAwait(false);
     }
@@ -260,7 +260,7 @@ internal static class ManagerRoutes
     {
         var request = await call.BodyAsync(Default.JoinRequest, strict: false).ConfigureAwait(false);
         await call.AnswerAsync(
-            await call.Services.Join.JoinAsync(request, call.From, call.Aborted).ConfigureAwait(false), Default.JoinResponse)
+            await call.Join.JoinAsync(request, call.From, call.Aborted).ConfigureAwait(false), Default.JoinResponse)
             .ConfigureAwait(false);
     }
 

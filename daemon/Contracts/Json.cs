@@ -53,6 +53,7 @@ namespace OverlayNet.Contracts;
 [JsonSerializable(typeof(DoctorReport))]
 [JsonSerializable(typeof(List<BackendReport>))]
 [JsonSerializable(typeof(DnsQueryReport))]
+[JsonSerializable(typeof(List<string>))]
 public sealed partial class OverlayNetJson : JsonSerializerContext;
 
 /// <summary>Enums as camelCase words.</summary>

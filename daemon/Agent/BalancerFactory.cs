@@ -1,0 +1,15 @@
+using OverlayNet.Daemon.Configuration;
+using OverlayNet.Daemon.Security;
+using OverlayNet.Vip.Balancers;
+using OverlayNet.Vip.Balancers.Nft;
+
+namespace OverlayNet.Daemon.Agent;
+
+/// <summary>The balancers of a node, each of which says itself whether this kernel can carry it.</summary>
+internal static class BalancerFactory
+{
+    public static BalancerSet Make(Membership membership, DaemonOptions options, TimeProvider time, ILoggerFactory loggers) => new(
+        [new NftBalancer(time)],
+        loggers.CreateLogger<BalancerSet>(),
+        options.Balancer.ToString().ToLowerInvariant());
+}

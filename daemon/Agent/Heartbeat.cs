@@ -1,0 +1,82 @@
+using System.Diagnostics;
+using OverlayNet.Contracts;
+
+namespace OverlayNet.Daemon.Agent;
+
+/// <summary>
+/// Tells the managers that this node's daemon lives and which revision its kernel reflects: on a thread of its own, so
+/// that a busy thread pool is not taken for a dead node; at once when the applied revision moved. Its own lateness is measured.
+/// </summary>
+public sealed partial class Heartbeat(
+    RegistryClient client, TimeSpan interval, Func<HeartbeatRequest> compose, ILogger<Heartbeat> logger) : IDisposable
+{
+    private static readonly TimeSpan CallTimeout = TimeSpan.FromSeconds(3);
+    private readonly AutoResetEvent _wake = new(false);
+    private Thread? _thread;
+    private volatile bool _stopping;
+    private string? _trouble;
+
+    /// <summary>How late the thread woke up last, in milliseconds.</summary>
+    public double LatenessMs { get; private set; }
+
+    /// <summary>The managers no longer know this node: it was removed.</summary>
+    public bool Removed { get; private set; }
+
+    public void Start()
+    {
+        _thread = new Thread(Loop) { IsBackground = true, Name = "heartbeat", Priority = ThreadPriority.Highest };
+        _thread.Start();
+    }
+
+    /// <summary>Beats now: something worth telling has happened.</summary>
+    public void Wake() => _wake.Set();
+
+    public void Dispose()
+    {
+        _stopping = true;
+        _wake.Set();
+        _thread?.Join();
+        _wake.Dispose();
+    }
+
+    private void Loop()
+    {
+        while (!_stopping)
+        {
+            Beat();
+            var before = Stopwatch.GetTimestamp();
+            var early = _wake.WaitOne(interval);
+            LatenessMs = early ? 0 : Math.Max(0, (Stopwatch.GetElapsedTime(before) - interval).TotalMilliseconds);
+        }
+    }
+
+    private void Beat()
+    {
+        try
+        {
+            using var timeout = new CancellationTokenSource(CallTimeout);
+            client.Heartbeat(compose() with { LatenessMs = LatenessMs }, timeout.Token).GetAwaiter().GetResult();
+            Removed = false;
+            if (_trouble is not null)
+                Log.Restored(logger);
+            _trouble = null;
+        }
+        catch (Exception e) when (e is RegistryRefusal or HttpRequestException or IOException or OperationCanceledException)
+        {
+            Removed = e is RegistryRefusal { Error.Code: "node-unknown" };
+            // Once per change of reason: managers may be gone for hours.
+            if (_trouble != e.Message)
+                Log.Failed(logger, e.Message);
+            _trouble = e.Message;
+        }
+    }
+
+    private static partial class Log
+    {
+        [LoggerMessage(1, LogLevel.Warning, "heartbeat: not heard: {Reason}")]
+        public static partial void Failed(ILogger logger, string reason);
+
+        [LoggerMessage(2, LogLevel.Information, "heartbeat: heard again")]
+        public static partial void Restored(ILogger logger);
+    }
+}

@@ -1,0 +1,219 @@
+using System.Net;
+using System.Security.Cryptography;
+using OverlayNet.Contracts;
+using OverlayNet.Daemon.Configuration;
+using OverlayNet.Daemon.Diagnosis;
+using OverlayNet.Daemon.Keeper;
+using OverlayNet.Daemon.Planners;
+using OverlayNet.Daemon.Registry;
+using OverlayNet.Daemon.Security;
+using OverlayNet.Dns;
+using OverlayNet.Kernel.Netlink;
+using OverlayNet.Overlay;
+using OverlayNet.Vip.Balancers;
+
+namespace OverlayNet.Daemon.Agent;
+
+/// <summary>Everything a member node runs, manager or not: follows the registry and makes this host reflect it.</summary>
+internal sealed partial class NodeAgent : IAsyncDisposable
+{
+    private const string CookieSecretFile = "dns-cookie-secret";
+    private const int CookieSecretLength = 16;
+    private readonly CancellationTokenSource _stop = new();
+    private readonly OverlayMonitor _monitor;
+    private readonly KeeperClient _keeper;
+    private readonly BalancerSet _balancers;
+    private readonly List<Task> _running = [];
+    private readonly TimeProvider _time;
+    private readonly DaemonOptions _options;
+    private readonly ILogger _logger;
+    private volatile HostState _host;
+
+    public NodeAgent(DaemonOptions options, Membership membership, RegistryClient registry, EventLog events, TimeProvider time, ILoggerFactory loggers)
+    {
+        _options = options;
+        _time = time;
+        _logger = loggers.CreateLogger<NodeAgent>();
+        Membership = membership;
+        Events = events;
+        Features = KernelFeatures.Probe();
+        SayFeatures();
+        _host = ReadHost();
+        Follower = new SnapshotFollower(registry, new SnapshotFile(options.State), time, loggers.CreateLogger<SnapshotFollower>());
+        Follower.Load();
+        Dns = new DnsServer(new DnsServerOptions { CookieSecret = CookieSecret(options.State) }, loggers.CreateLogger<DnsServer>(), time);
+        _keeper = KeeperClient.Start(Path.Combine(options.State, "keeper.sock"));
+        _balancers = BalancerFactory.Make(membership, options, time, loggers);
+        Plane = new DataPlane(
+            new Overlay.Overlay(),
+            _balancers,
+            Dns,
+            new DnsListeners(Dns, _keeper, loggers.CreateLogger<DnsListeners>()),
+            new DnsPlanner(membership.NodeId, Forwarding(options), []),
+            () => new NodeFacts(membership.NodeId, membership.Address, _host.Mtu, options.VxlanPort),
+            config => _monitor!.Watch(config),
+            events,
+            time,
+            loggers.CreateLogger<DataPlane>());
+        Reconciler = new Reconciler(Follower, Plane, options.ResyncInterval, loggers.CreateLogger<Reconciler>());
+        Withdrawals = new Withdrawals(registry, Follower, Reconciler, (kind, action, name, message, revision) => events.Append(kind, action, name, message, revision), time, loggers.CreateLogger<Withdrawals>());
+        _monitor = new OverlayMonitor(null, Heard);
+        Attachments = new Attachments(membership.NodeId, registry, Follower, Reconciler, () => DefaultMtu, loggers.CreateLogger<Attachments>());
+        Heartbeat = new Heartbeat(registry, options.HeartbeatInterval, Compose, loggers.CreateLogger<Heartbeat>());
+        Registry = registry;
+    }
+
+    public Membership Membership { get; }
+    public EventLog Events { get; }
+    public RegistryClient Registry { get; }
+    public SnapshotFollower Follower { get; }
+    public Reconciler Reconciler { get; }
+    public DataPlane Plane { get; }
+    public Attachments Attachments { get; }
+    public Withdrawals Withdrawals { get; }
+    public Heartbeat Heartbeat { get; }
+    public DnsServer Dns { get; }
+    public IReadOnlyList<KernelFeature> Features { get; }
+
+    /// <summary>MTU of networks that do not set one, in bytes.</summary>
+    public int DefaultMtu => OverlayMtu.Of(Membership.Address, _host.Mtu);
+
+    public void Start()
+    {
+        Reconciler.Applied += AfterApply;
+        _running.Add(Follower.Run(_stop.Token));
+        _running.Add(Withdrawals.Run(_stop.Token));
+        _running.Add(FinishStarted(_stop.Token));
+        Reconciler.Start(_stop.Token);
+        Heartbeat.Start();
+    }
+
+    /// <summary>Stops without touching the kernel: what is there goes on, and the successor adopts it.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        await _stop.CancelAsync().ConfigureAwait(false);
+        Heartbeat.Dispose();
+        _monitor.Dispose();
+        Reconciler.Dispose();
+        foreach (var task in _running)
+            await task.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        Dns.Dispose();
+        _balancers.Dispose();
+        _keeper.Dispose();
+        _stop.Dispose();
+    }
+
+    /// <summary>Removes everything of this node from the kernel; the node has left the cluster.</summary>
+    public async Task Remove()
+    {
+        await _stop.CancelAsync().ConfigureAwait(false);
+        Heartbeat.Dispose();
+        _monitor.Dispose();
+        Reconciler.Dispose();
+        Plane.Clear(Follower.Current);
+        _keeper.Quit();
+    }
+
+    private void Heard(OverlayEvent what)
+    {
+        if (what is EndpointVanished vanished)
+            Withdrawals.Withdraw(vanished.EndpointId, "its network namespace is gone");
+        else
+            Reconciler.Wake();
+    }
+
+    private void AfterApply(ApplyOutcome outcome)
+    {
+        foreach (var id in outcome.Gone)
+            Withdrawals.Withdraw(id, "its network namespace is gone");
+        Heartbeat.Wake();
+    }
+
+    /// <summary>
+    /// Endpoints that were being attached when the daemon before this one ended: their path is there now, so they are
+    /// completed; those whose namespace has gone were withdrawn by the first application.
+    /// </summary>
+    private async Task FinishStarted(CancellationToken cancellation)
+    {
+        while (!Follower.Synced)
+            await Follower.Changed.WaitAsync(cancellation).ConfigureAwait(false);
+        var started = Follower.Current.Endpoints.Values
+            .Where(endpoint => endpoint.NodeId == Membership.NodeId && endpoint is { Kind: EndpointKind.Container, State: EndpointState.Starting })
+            .ToList();
+        if (started.Count == 0)
+            return;
+        var outcome = await Reconciler.ApplyThrough(Follower.Current.Revision).WaitAsync(cancellation).ConfigureAwait(false);
+        foreach (var endpoint in started.Where(endpoint => !outcome.Gone.Contains(endpoint.Id) && !outcome.Errors.ContainsKey(endpoint.Id)))
+        {
+            try
+            {
+                await Registry.UpdateEndpoint(endpoint.Id, new EndpointUpdateRequest { State = EndpointState.Healthy }, cancellation).ConfigureAwait(false);
+            }
+            catch (RegistryRefusal e)
+            {
+                Log.NotFinished(_logger, endpoint.Id, endpoint.Name, e.Message);
+            }
+        }
+    }
+
+    private HeartbeatRequest Compose()
+    {
+        _host = ReadHost();
+        return new HeartbeatRequest
+        {
+            NodeId = Membership.NodeId,
+            AppliedRevision = Reconciler.AppliedRevision,
+            HostRoutes = _host.Routes,
+            UnderlayMtu = _host.Mtu,
+            Features = [.. Features.Where(feature => feature.Present).Select(feature => feature.Name)],
+            Version = DaemonVersion.Text,
+        };
+    }
+
+    private HostState ReadHost()
+    {
+        using var socket = NetlinkSocket.Open(NetlinkProtocol.Route);
+        return new HostState(HostFacts.MtuOf(socket, Membership.Address), HostFacts.Routes(socket));
+    }
+
+    private void SayFeatures()
+    {
+        foreach (var missing in Features.Where(feature => !feature.Present))
+            Log.Missing(_logger, missing.Name, missing.Otherwise);
+    }
+
+    private static DnsForwardConfig Forwarding(DaemonOptions options) => new()
+    {
+        Upstreams = options.Upstreams,
+        ResolvConfPath = options.Upstreams.Count == 0 ? options.ResolvConf : null,
+        Domains = options.DomainUpstreams,
+    };
+
+    /// <summary>Kept on disk, so that a client's cookie is good after a restart too.</summary>
+    private static byte[] CookieSecret(string state)
+    {
+        var path = Path.Combine(state, CookieSecretFile);
+        if (File.Exists(path) && File.ReadAllBytes(path) is { Length: CookieSecretLength } kept)
+            return kept;
+        var secret = RandomNumberGenerator.GetBytes(CookieSecretLength);
+        using var file = new FileStream(path, new FileStreamOptions
+        {
+            Mode = FileMode.Create,
+            Access = FileAccess.Write,
+            UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite,
+        });
+        file.Write(secret);
+        return secret;
+    }
+
+    private sealed record HostState(int Mtu, IReadOnlyList<IPNetwork> Routes);
+
+    private static partial class Log
+    {
+        [LoggerMessage(1, LogLevel.Warning, "kernel: {Feature} is missing; {Otherwise}")]
+        public static partial void Missing(ILogger logger, string feature, string otherwise);
+
+        [LoggerMessage(2, LogLevel.Warning, "endpoint {Id} ({Name}): stays starting: {Reason}")]
+        public static partial void NotFinished(ILogger logger, string id, string name, string reason);
+    }
+}

@@ -1,0 +1,209 @@
+using System.Net.Sockets;
+using OverlayNet.Contracts;
+using OverlayNet.Daemon.Agent;
+using OverlayNet.Daemon.Api;
+using OverlayNet.Daemon.Configuration;
+using OverlayNet.Daemon.Diagnosis;
+using OverlayNet.Daemon.Registry;
+using OverlayNet.Daemon.Registry.Store;
+using OverlayNet.Daemon.Security;
+
+namespace OverlayNet.Daemon.Hosting;
+
+/// <summary>
+/// The daemon's life: a socket that always answers; once the node is a member, its agent; on a manager, the registry
+/// and the listener for other nodes.
+/// </summary>
+internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider time, ILoggerFactory loggers) : IAsyncDisposable
+{
+    private const string RegistryFile = "registry.db";
+    private readonly ILogger _logger = loggers.CreateLogger<NodeDaemon>();
+    private readonly SemaphoreSlim _membershipGate = new(1, 1);
+    private StateLock? _lock;
+    private WebApplication? _local;
+    private EventLog? _events;
+    private Member? _member;
+
+    /// <summary>Starts what the state directory says this node is.</summary>
+    /// <exception cref="StateLockedException">Another daemon works on the state.</exception>
+    public async Task Start()
+    {
+        Directory.CreateDirectory(options.State, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        _lock = StateLock.Acquire(options.State);
+        ThrowIfSocketAnswers();
+        if (NodeIdentity.Load(options.State) is { } identity)
+            await StartMember(identity, null).ConfigureAwait(false);
+        Directory.CreateDirectory(Path.GetDirectoryName(options.Socket)!);
+        _local = WebHost.Build(loggers, kestrel => kestrel.ListenLocal(options.Socket));
+        NodeApi.Map(_local, this, _logger);
+        LocalRegistryRoutes.Map(_local, () => _member ?? throw NotMember(), _logger);
+        await _local.StartAsync().ConfigureAwait(false);
+        Log.Ready(_logger, options.Socket, _member is null ? "not a member of a cluster yet" : $"node {_member.Agent.Membership.NodeName}");
+    }
+
+    /// <exception cref="RegistryException">409: this node is not a member.</exception>
+    public NodeAgent RequireAgent() => _member?.Agent ?? throw NotMember();
+
+    public StatusReport Status() => _member is { } member
+        ? StatusBuilder.Build(member.Agent, member.Registry?.NodeLags())
+        : new StatusReport { Daemon = "running", Pid = Environment.ProcessId, Version = DaemonVersion.Text };
+
+    public DoctorReport Doctor() => new Doctor(RequireAgent(), options.VxlanPort).Examine();
+
+    /// <summary>Makes this node the first of a new cluster.</summary>
+    public async Task Init(InitRequest request, CancellationToken cancellation)
+    {
+        await _membershipGate.WaitAsync(cancellation).ConfigureAwait(false);
+        try
+        {
+            ThrowIfMember();
+            var store = OpenStore();
+            NodeIdentity identity;
+            try
+            {
+                identity = await ClusterInit.RunAsync(store, options.State, request with
+                {
+                    Dc = request.Dc ?? options.Dc,
+                    ClusterDomain = request.ClusterDomain ?? options.ClusterDomain,
+                }, options.NodeName, null, time, cancellation).ConfigureAwait(false);
+            }
+            catch
+            {
+                await store.DisposeAsync().ConfigureAwait(false);
+                throw;
+            }
+            await StartMember(identity, store).ConfigureAwait(false);
+        }
+        finally
+        {
+            _membershipGate.Release();
+        }
+    }
+
+    /// <summary>Joins a cluster through one of its managers.</summary>
+    public async Task Join(JoinClusterRequest request, CancellationToken cancellation)
+    {
+        await _membershipGate.WaitAsync(cancellation).ConfigureAwait(false);
+        try
+        {
+            ThrowIfMember();
+            var identity = await JoinClient.JoinAsync(options.State, request.Token, request.Host, new JoinDetails
+            {
+                NodeName = request.NodeName ?? options.NodeName,
+                Address = request.Address ?? options.NodeAddress,
+                ApiPort = options.ApiPort,
+                Dc = options.Dc,
+            }, cancellation).ConfigureAwait(false);
+            await StartMember(identity, null).ConfigureAwait(false);
+        }
+        finally
+        {
+            _membershipGate.Release();
+        }
+    }
+
+    /// <summary>Ends the membership and takes everything of it out of the kernel and off the disk.</summary>
+    public async Task Leave(bool force, CancellationToken cancellation)
+    {
+        await _membershipGate.WaitAsync(cancellation).ConfigureAwait(false);
+        try
+        {
+            var member = _member ?? throw NotMember();
+            var nodeId = member.Agent.Membership.NodeId;
+            if (member.Registry is { } registry && registry.Current.Nodes.Count > 1 && !force)
+                throw Refuse.Conflict("last-manager", "node", member.Agent.Membership.NodeName, "it is the only manager, and other nodes depend on its registry", "let the other nodes leave first, or say --force to destroy the registry");
+            if (member.Registry is null)
+                await RemoveFromRegistry(member.Agent, nodeId, force, cancellation).ConfigureAwait(false);
+            await member.Agent.Remove().ConfigureAwait(false);
+            await member.DisposeAsync().ConfigureAwait(false);
+            _member = null;
+            _events?.Dispose();
+            _events = null;
+            NodeIdentity.Delete(options.State);
+            foreach (var file in Directory.EnumerateFiles(options.State).Where(file => Path.GetFileName(file) is var name && (name.StartsWith(RegistryFile, StringComparison.Ordinal) || name == "snapshot.json")))
+                File.Delete(file);
+            Log.Left(_logger, nodeId);
+        }
+        finally
+        {
+            _membershipGate.Release();
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (_local is not null)
+            await _local.StopAsync(TimeSpan.FromSeconds(1)).ConfigureAwait(false);
+        if (_member is not null)
+            await _member.DisposeAsync().ConfigureAwait(false);
+        _events?.Dispose();
+        if (_local is not null)
+            await _local.DisposeAsync().ConfigureAwait(false);
+        File.Delete(options.Socket);
+        _lock?.Dispose();
+        _membershipGate.Dispose();
+    }
+
+    private static async Task RemoveFromRegistry(NodeAgent agent, string nodeId, bool force, CancellationToken cancellation)
+    {
+        try
+        {
+            using var response = await agent.Registry.Forward(() => new HttpRequestMessage(HttpMethod.Delete, $"/v1/nodes/{nodeId}?force=true"), cancellation).ConfigureAwait(false);
+            if (!response.IsSuccessStatusCode && !force)
+                throw Refuse.Conflict("leave-refused", "node", nodeId, $"the manager answered {(int)response.StatusCode}", "say --force to leave without it, and remove the node on a manager");
+        }
+        catch (RegistryRefusal) when (force)
+        {
+            // Said so: the record stays until 'overlaynet node rm'.
+        }
+    }
+
+    private async Task StartMember(NodeIdentity identity, SqliteStore? store)
+    {
+        var membership = identity.Membership;
+        _events ??= EventLog.Open(options.State, membership.NodeName, time);
+        if (membership.Role == NodeRole.Manager)
+            store ??= OpenStore();
+        _member = await Member.Start(options, identity, store, _events, time, loggers).ConfigureAwait(false);
+        _events.Append("daemon", "start", membership.NodeName, $"version {DaemonVersion.Text}, pid {Environment.ProcessId}");
+    }
+
+    private SqliteStore OpenStore() => SqliteStore.Open(new SqliteStoreOptions
+    {
+        Path = Path.Combine(options.State, RegistryFile),
+        Time = time,
+        Logger = loggers.CreateLogger<SqliteStore>(),
+    });
+
+    /// <summary>A socket file may be left over, or belong to a living daemon with another state directory: only asking tells.</summary>
+    private void ThrowIfSocketAnswers()
+    {
+        using var probe = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        try
+        {
+            probe.Connect(new UnixDomainSocketEndPoint(options.Socket));
+        }
+        catch (SocketException)
+        {
+            return;
+        }
+        throw new IOException($"socket {options.Socket} is served by another daemon; stop it first, or give this daemon a socket of its own (--socket)");
+    }
+
+    private void ThrowIfMember()
+    {
+        if (_member is { } member)
+            throw Refuse.Conflict("already-member", "node", member.Agent.Membership.NodeName, $"it is a member of cluster {member.Agent.Membership.ClusterId} already", "leave it first: overlaynet leave");
+    }
+
+    private static RegistryException NotMember() => Refuse.Conflict("not-a-member", "node", null, "this node is not a member of a cluster yet", "start one with 'overlaynet init', or join one with 'overlaynet join --token T HOST'");
+
+    private static partial class Log
+    {
+        [LoggerMessage(1, LogLevel.Information, "ready on {Socket}: {What}")]
+        public static partial void Ready(ILogger logger, string socket, string what);
+
+        [LoggerMessage(2, LogLevel.Information, "node {NodeId}: left the cluster")]
+        public static partial void Left(ILogger logger, string nodeId);
+    }
+}
