@@ -59,7 +59,22 @@ internal sealed class CompiledService
         foreach (var port in Source.Ports)
             yield return new(NftKey.Port(Vip, port.Protocol, port.Port), NftData.Port(port.Target));
         for (var bucket = 0; bucket < BucketServers.Length; bucket++)
-            yield return new(NftKey.Bucket(Vip, bucket), NftData.Address(BucketServers[bucket]));
+            yield return new(NftKey.Bucket(NftMap.Servers, Vip, (uint)bucket), NftData.Address(BucketServers[bucket]));
+        if (Class.AffinitySeconds == 0)
+            yield break;
+        for (var bucket = 0; bucket < BucketServers.Length; bucket++)
+            yield return new(NftKey.Bucket(NftMap.Slots, Vip, (uint)bucket), NftData.Number(SlotOf(BucketServers[bucket])));
+        foreach (var server in Servers)
+            yield return new(NftKey.Bucket(NftMap.Servers, Vip, SlotOf(server)), NftData.Address(server));
+    }
+
+    /// <summary>A number that only depends on the server, above all buckets. Two servers of one service sharing it (one in 2^31) would share their bound clients.</summary>
+    private static uint SlotOf(IPAddress server)
+    {
+        ulong hash = 0;
+        foreach (var octet in server.GetAddressBytes())
+            hash = Buckets.Mix(hash ^ octet);
+        return (uint)hash | 0x80000000;
     }
 
     /// <summary>Whether two desired states of a service are the same to this writer.</summary>

@@ -34,9 +34,6 @@ internal sealed class NftDelta
     /// <summary>Servers that get connections of a VIP again, or for the first time.</summary>
     internal List<(IPAddress Vip, IPAddress Server)> Back { get; } = [];
 
-    /// <summary>Clients bound to a server that is gone must be released.</summary>
-    internal bool ForgetSticky { get; set; }
-
     internal bool IsEmpty => Removed.Count == 0 && Added.Count == 0 && !Structure && LocalAdded.Count == 0 && LocalRemoved.Count == 0
         && classesAdded.Count == 0 && classesRemoved.Count == 0 && Gone.Count == 0 && Back.Count == 0;
 

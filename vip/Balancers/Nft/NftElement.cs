@@ -41,14 +41,16 @@ internal readonly record struct NftKey(NftMap Map, ulong A, ulong B, ulong C)
         return Read(NftMap.Ports, octets);
     }
 
-    internal static NftKey Bucket(IPAddress vip, int bucket)
+    /// <param name="map">Servers or slots.</param>
+    /// <param name="bucket">Or slot.</param>
+    internal static NftKey Bucket(NftMap map, IPAddress vip, uint bucket)
     {
         Span<byte> octets = stackalloc byte[Most];
         octets.Clear();
         vip.TryWriteBytes(octets, out var length);
         // Marks are in host byte order.
-        MemoryMarshal.Write(octets[length..], (uint)bucket);
-        return Read(NftMap.Servers, octets);
+        MemoryMarshal.Write(octets[length..], bucket);
+        return Read(map, octets);
     }
 }
 

@@ -138,8 +138,6 @@ internal sealed class NftImage(NfFamily family, int vni)
                 delta.Gone.Add((before.Vip, server, (after ?? before).Source));
             foreach (var server in left.Except(before.Servers))
                 delta.Back.Add((before.Vip, server));
-            if (before.Class.AffinitySeconds > 0 && delta.Gone.Count > 0)
-                delta.ForgetSticky = true;
         }
         Describe(before, after, said);
     }

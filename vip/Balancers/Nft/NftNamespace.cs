@@ -89,7 +89,7 @@ internal sealed class NftNamespace(string path, bool isNetwork)
                 && (known.Version == image.Version || known.Version == image.Version - 1 && !(image.Delta.Structure && IsNetwork)))
             {
                 if (known.Version != image.Version)
-                    NftTableWriter.Write(ref batch, nft, image, image.Delta, IsNetwork);
+                    NftTableWriter.Write(ref batch, image, image.Delta, IsNetwork);
                 if (batch.Count > before)
                     updated.Add(image);
             }

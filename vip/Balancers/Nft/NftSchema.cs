@@ -28,8 +28,11 @@ internal enum NftMap
     /// <summary>VIP, protocol, port → port at the server.</summary>
     Ports,
 
-    /// <summary>VIP, bucket → server.</summary>
+    /// <summary>VIP, bucket or slot → server.</summary>
     Servers,
+
+    /// <summary>Services with affinity: VIP, bucket → slot, a number that stays with a server however the buckets change.</summary>
+    Slots,
 
     /// <summary>Servers on this node (network's namespace only).</summary>
     Local,
@@ -70,19 +73,20 @@ internal sealed class NftSchema
         NftMap.Services => "services",
         NftMap.Ports => "ports",
         NftMap.Servers => "servers",
+        NftMap.Slots => "slots",
         _ => "local",
     };
 
     internal int KeyLength(NftMap map) => map switch
     {
         NftMap.Ports => AddressLength + 8,
-        NftMap.Servers => AddressLength + 4,
+        NftMap.Servers or NftMap.Slots => AddressLength + 4,
         _ => AddressLength,
     };
 
     internal int DataLength(NftMap map) => map switch
     {
-        NftMap.Services => 4,
+        NftMap.Services or NftMap.Slots => 4,
         NftMap.Ports => 2,
         NftMap.Servers => AddressLength,
         _ => 0,
@@ -96,8 +100,10 @@ internal sealed class NftSchema
         yield return NfSet.VerdictMap(Classes, NfType.Mark, 4) with { HostByteOrderKey = true };
         yield return NfSet.Map(NameOf(NftMap.Ports), NfType.Concatenate(AddressType, NfType.InetProtocol, NfType.InetService), KeyLength(NftMap.Ports), NfType.InetService, 2);
         yield return NfSet.Map(NameOf(NftMap.Servers), NfType.Concatenate(AddressType, NfType.Mark), KeyLength(NftMap.Servers), AddressType, AddressLength);
-        yield return NfSet.Map(Sticky, NfType.Concatenate(AddressType, AddressType), 2 * AddressLength, AddressType, AddressLength) with
+        yield return NfSet.Map(NameOf(NftMap.Slots), NfType.Concatenate(AddressType, NfType.Mark), KeyLength(NftMap.Slots), NfType.Mark, 4) with { HostByteOrderData = true };
+        yield return NfSet.Map(Sticky, NfType.Concatenate(AddressType, AddressType), 2 * AddressLength, NfType.Mark, 4) with
         {
+            HostByteOrderData = true,
             Flags = NfSetFlags.Map | NfSetFlags.Timeout | NfSetFlags.Dynamic,
             Size = StickyElements,
         };
@@ -133,10 +139,19 @@ internal sealed class NftSchema
         var rules = new List<RuleSpec>();
         if (service.Buckets > 0)
         {
-            if (service.AffinitySeconds > 0)
-                rules.Add(RuleSpec.Of("a known client's server", Translate(service, StickyServer(service))));
+            var sticky = service.AffinitySeconds > 0;
+            // The server may have gone since: then the slot is in no map, the rule does not match, and the choice is made anew.
+            if (sticky)
+                rules.Add(RuleSpec.Of("a known client's server", Translate(service, Remember(StickyKey(new NfExpressions()).Map(Sticky, 0, 8).CtSet(NfCt.Mark, 8), service))));
             rules.AddRange(Choose(service));
-            rules.Add(RuleSpec.Of("the bucket's server", Translate(service, BucketServer(service))));
+            if (sticky)
+            {
+                rules.Add(RuleSpec.Of("the bucket's slot", DestinationAddress(new NfExpressions(), 0)
+                    .Ct(NfCt.Mark, words).Map(NameOf(NftMap.Slots), 0, 8).CtSet(NfCt.Mark, 8)));
+                // An update leaves the data of an element that exists.
+                rules.Add(RuleSpec.Of("forget the last server", StickyKey(new NfExpressions()).Ct(NfCt.Mark, 8).Dynset(NfDynset.Delete, Sticky, 0, 8)));
+            }
+            rules.Add(RuleSpec.Of("the bucket's server", Translate(service, sticky ? Remember(new NfExpressions(), service) : new NfExpressions())));
             if (service.Ported)
                 rules.Add(RuleSpec.Of("ping", Server(new NfExpressions().MatchL4Protocol(family == NfFamily.IPv4 ? Icmp : Icmp6)).DestinationNat(family, 8)));
         }
@@ -169,29 +184,21 @@ internal sealed class NftSchema
         }
     }
 
-    // Registers 8-11 hold the server's address, 12 its port; 0-7 are for keys.
-    private NfExpressions StickyServer(ServiceClass service) =>
-        Remember(StickyKey(new NfExpressions()).Map(Sticky, 0, 8), service);
-
-    private NfExpressions BucketServer(ServiceClass service)
-    {
-        var expressions = Server(new NfExpressions());
-        return service.AffinitySeconds > 0 ? Remember(StickyKey(expressions), service) : expressions;
-    }
-
+    // Registers 8-11 hold the server's address (or 8 a number), 12 its port; 0-7 are for keys.
     private NfExpressions Server(NfExpressions expressions) =>
         DestinationAddress(expressions, 0).Ct(NfCt.Mark, words).Map(NameOf(NftMap.Servers), 0, 8);
 
     private NfExpressions StickyKey(NfExpressions expressions) => DestinationAddress(SourceAddress(expressions, 0), words);
 
-    private static NfExpressions Remember(NfExpressions expressions, ServiceClass service) =>
-        expressions.Dynset(NfDynset.Update, Sticky, 0, 8, TimeSpan.FromSeconds(service.AffinitySeconds));
+    private NfExpressions Remember(NfExpressions expressions, ServiceClass service) =>
+        StickyKey(expressions).Ct(NfCt.Mark, 8).Dynset(NfDynset.Update, Sticky, 0, 8, TimeSpan.FromSeconds(service.AffinitySeconds));
 
-    private NfExpressions Translate(ServiceClass service, NfExpressions server)
+    private NfExpressions Translate(ServiceClass service, NfExpressions expressions)
     {
+        Server(expressions);
         if (!service.Ported)
-            return server.DestinationNat(family, 8);
-        return DestinationAddress(server, 0).Meta(NfMeta.L4Protocol, words).Payload(NfPayloadBase.Transport, 2, 2, words + 1)
+            return expressions.DestinationNat(family, 8);
+        return DestinationAddress(expressions, 0).Meta(NfMeta.L4Protocol, words).Payload(NfPayloadBase.Transport, 2, 2, words + 1)
             .Map(NameOf(NftMap.Ports), 0, 12).DestinationNat(family, 8, 12);
     }
 

@@ -23,7 +23,7 @@ internal static class NftTableWriter
     }
 
     /// <summary>What differs between two versions, for a table that holds the one before.</summary>
-    internal static void Write(ref NfTablesBatch batch, NfTables nft, NftImage image, NftDelta delta, bool networkNamespace)
+    internal static void Write(ref NfTablesBatch batch, NftImage image, NftDelta delta, bool networkNamespace)
     {
         var schema = image.Schema;
         foreach (var buckets in delta.TurnsAdded)
@@ -51,8 +51,6 @@ internal static class NftTableWriter
         }
         foreach (var buckets in delta.TurnsRemoved)
             batch.DeleteChain(schema.Table, ServiceClass.TurnChainOf(buckets));
-        if (delta.ForgetSticky)
-            ForgetSticky(ref batch, nft, image);
     }
 
     /// <summary>What a table lacks, from reading it.</summary>
@@ -93,8 +91,6 @@ internal static class NftTableWriter
             batch.DeleteSet(table, name);
             said.Add($"set {name} deleted");
         }
-        if (sets.ContainsKey(NftSchema.Sticky))
-            ForgetSticky(ref batch, nft, image);
         return string.Join(", ", said);
     }
 
@@ -150,7 +146,7 @@ internal static class NftTableWriter
         Dictionary<NftKey, NftData> there = [];
         for (var attempt = 1; attempt <= SettleTries; attempt++)
         {
-            foreach (var map in new[] { NftMap.Services, NftMap.Ports, NftMap.Servers, NftMap.Local })
+            foreach (var map in new[] { NftMap.Services, NftMap.Ports, NftMap.Servers, NftMap.Slots, NftMap.Local })
             {
                 if (!sets.ContainsKey(NftSchema.NameOf(map)) || map == NftMap.Local && !networkNamespace)
                     continue;
@@ -182,21 +178,6 @@ internal static class NftTableWriter
         }
         if (added + deleted > 0)
             said.Add($"elements: {added - changed} added, {deleted} deleted, {changed} changed");
-    }
-
-    /// <summary>Releases clients from servers that get no new connections.</summary>
-    private static void ForgetSticky(ref NfTablesBatch batch, NfTables nft, NftImage image)
-    {
-        var schema = image.Schema;
-        var length = schema.AddressLength;
-        var servers = image.Services.Values.ToDictionary(service => service.Vip,
-            service => service.Servers.ToHashSet());
-        foreach (var element in nft.Elements(schema.Table, NftSchema.Sticky))
-        {
-            var vip = new System.Net.IPAddress(element.Key.AsSpan(length, length));
-            if (!servers.TryGetValue(vip, out var live) || !live.Contains(new System.Net.IPAddress(element.Data.AsSpan(0, length))))
-                batch.DeleteElement(schema.Table, NftSchema.Sticky, element.Key);
-        }
     }
 
     private static bool SameKind(NfSet a, NfSet b) =>
