@@ -1,6 +1,9 @@
 using OverlayNet.Daemon.Configuration;
+using OverlayNet.Daemon.Planners;
 using OverlayNet.Daemon.Security;
 using OverlayNet.Vip.Balancers;
+using OverlayNet.Vip.Balancers.Ebpf;
+using OverlayNet.Vip.Balancers.Ipvs;
 using OverlayNet.Vip.Balancers.Nft;
 
 namespace OverlayNet.Daemon.Agent;
@@ -9,7 +12,11 @@ namespace OverlayNet.Daemon.Agent;
 internal static class BalancerFactory
 {
     public static BalancerSet Make(Membership membership, DaemonOptions options, TimeProvider time, ILoggerFactory loggers) => new(
-        [new NftBalancer(time)],
+        [
+            new EbpfBalancer(ObjectNames.ShortId(membership.NodeId), time),
+            new IpvsBalancer(time),
+            new NftBalancer(time),
+        ],
         loggers.CreateLogger<BalancerSet>(),
         options.Balancer.ToString().ToLowerInvariant());
 }

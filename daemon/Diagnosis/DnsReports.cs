@@ -24,7 +24,7 @@ internal static class DnsReports
                 Name = explained.Name,
                 Type = explained.Type,
                 Rcode = explained.Rcode.ToString().ToUpperInvariant(),
-                Answers = [.. explained.Answers.Select(record => record.ToString())],
+                Answers = [.. explained.Answers.Select(record => $"{record.Name} {record.Ttl} {record.Type} {record.Data}")],
                 Why = Why(explained),
                 Revision = explained.Revision,
             };
@@ -36,9 +36,10 @@ internal static class DnsReports
     }
 
     public static List<string> Table(NodeAgent agent, string network) =>
-        [.. agent.Dns.DumpTable(network.Length > 0 ? Resolve.Network(agent.Follower.Current, network).Id : null).Select(record => record.ToString()).Order(StringComparer.Ordinal)];
+        [.. agent.Dns.DumpTable(network.Length > 0 ? Resolve.Network(agent.Follower.Current, network).Id : null).Select(record => $"{record.Network}: {record.Name} {record.Ttl} {record.Type} {record.Data}").Order(StringComparer.Ordinal)];
 
-    public static List<string> Cache(NodeAgent agent) => [.. agent.Dns.DumpCache().Select(record => record.ToString())];
+    public static List<string> Cache(NodeAgent agent) => 
+        [.. agent.Dns.DumpCache().Select(record => $"{record.Name} {record.Type} {record.Rcode}, {record.SecondsLeft} s left, from {record.Upstream}, {record.Hits} hits")];
 
     private static (string? NetworkId, IPAddress Source) Client(NodeAgent agent, string from)
     {

@@ -77,8 +77,11 @@ public sealed unsafe class NetworkNamespace : IDisposable
         action();
     });
 
-    /// <summary>What tells this namespace from every other that lives now: <c>net:[inode]</c>, the same for every path to it.</summary>
-    public string Identity => new FileInfo($"/proc/self/fd/{Fd}").LinkTarget ?? Path;
+    /// <summary>What tells this namespace from every other that lives now: its inode, the same by every path to it.</summary>
+    /// <exception cref="InvalidDataException">The kernel is older than 5.14 and does not say.</exception>
+    public string Identity => File.ReadLines($"/proc/self/fdinfo/{Fd}").FirstOrDefault(line => line.StartsWith("ino:", StringComparison.Ordinal)) is { } line
+        ? line[4..].Trim()
+        : throw new InvalidDataException("/proc/self/fdinfo names no inode; Linux 5.14 or newer is needed");
 
     /// <summary>Changes whenever a path comes to lead to another namespace, also where the inode number is used again; read without opening it.</summary>
     /// <exception cref="KernelException">There is no such path.</exception>
