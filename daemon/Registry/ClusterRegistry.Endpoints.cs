@@ -108,8 +108,7 @@ public sealed partial class ClusterRegistry
             throw Refuse.Conflict("node-not-active", "node", node.Name, $"it takes no new work ({node.Availability})".ToLowerInvariant(),
                 $"activate it with 'overlaynet node activate {node.Name}', or attach on another node");
         var service = string.IsNullOrEmpty(serviceReference) ? null : ServiceOn(draft.Snapshot, network, serviceReference);
-        if (draft.Snapshot.FindEndpoint(template.Name, network.Id).Candidates
-                .FirstOrDefault(e => e.Name == template.Name && e.Kind == EndpointKind.Container) is { } namesake)
+        if (draft.Snapshot.EndpointsNamed(template.Name, network).FirstOrDefault(e => e.Kind == EndpointKind.Container) is { } namesake)
             throw Refuse.Conflict("name-taken", "name", template.Name,
                 $"an endpoint of network '{network.Name}' on node '{draft.Snapshot.Nodes.GetValueOrDefault(namesake.NodeId)?.Name}' has this name already",
                 "choose another name with --name, or detach that one first");
@@ -183,8 +182,7 @@ public sealed partial class ClusterRegistry
     {
         if (network.Subnet4 is not null)
             return;
-        if (endpoint.Mac == network.GatewayMac
-            || draft.Snapshot.EndpointsOf(network).FirstOrDefault(e => e.Mac == endpoint.Mac && e.Id != endpoint.Id) is not null)
+        if (endpoint.Mac == network.GatewayMac || draft.State.Key(Keys.Mac(network.Id, endpoint.Mac)).Mod != 0)
             throw Refuse.Conflict("mac-taken", "ip6", endpoint.Address6!.ToString(),
                 "its last 32 bits are those of another address of the network, and so would be its MAC",
                 "choose an address that differs in the last 32 bits, or leave it out");
@@ -207,7 +205,8 @@ public sealed partial class ClusterRegistry
     private static bool RemoveNodeEndpointWithout(Draft draft, Network network, string nodeId, string? leavingId)
     {
         if (draft.Snapshot.NodeEndpoint(nodeId, network.Id) is not { } own
-            || draft.Snapshot.EndpointsOf(network).Any(e => e.NodeId == nodeId && e.Id != own.Id && e.Id != leavingId))
+            || !draft.Snapshot.Nodes.TryGetValue(nodeId, out var node)
+            || draft.Snapshot.EndpointsOf(node).Any(e => e.NetworkId == network.Id && e.Id != own.Id && e.Id != leavingId))
             return false;
         draft.GuardUnchanged(Keys.NodeMembers(nodeId));
         RemoveEndpoint(draft, network, own);

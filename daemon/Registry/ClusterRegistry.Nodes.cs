@@ -153,7 +153,7 @@ public sealed partial class ClusterRegistry
             throw Refuse.NotFound(Kinds.Node, reference);
         if (node.Role == NodeRole.Manager && draft.Snapshot.Nodes.Values.Count(n => n.Role == NodeRole.Manager) == 1)
             throw Refuse.Conflict("last-manager", "node", node.Name, "it is the only manager", "make another node a manager first");
-        var endpoints = draft.Snapshot.Endpoints.Values.Where(e => e.NodeId == id).OrderBy(e => e.Kind).ToList();
+        var endpoints = draft.Snapshot.EndpointsOf(node).OrderBy(e => e.Kind).ToList();
         if (!force && node.State == NodeState.Ready)
             throw Refuse.Conflict("node-ready", "node", node.Name, "its daemon is running",
                 "run 'overlaynet leave' on it first, or use --force");

@@ -18,6 +18,7 @@ public sealed class Snapshot
     private readonly ImmutableDictionary<string, ImmutableHashSet<string>> _serviceEndpoints;
     private readonly ImmutableDictionary<string, ImmutableHashSet<string>> _networkEndpoints;
     private readonly ImmutableDictionary<string, ImmutableHashSet<string>> _networkServices;
+    private readonly ImmutableDictionary<string, ImmutableHashSet<string>> _nodeEndpoints;
 
     private Snapshot(Builder from)
     {
@@ -33,6 +34,7 @@ public sealed class Snapshot
         _serviceEndpoints = from.ServiceEndpoints.ToImmutable();
         _networkEndpoints = from.NetworkEndpoints.ToImmutable();
         _networkServices = from.NetworkServices.ToImmutable();
+        _nodeEndpoints = from.NodeEndpoints.ToImmutable();
     }
 
     /// <summary>A registry without any object, at revision 0 of incarnation 0.</summary>
@@ -133,6 +135,13 @@ public sealed class Snapshot
     /// <summary>Container and node endpoints of a network, in no particular order.</summary>
     public IEnumerable<Endpoint> EndpointsOf(Network network) => Members(_networkEndpoints, network.Id, Endpoints);
 
+    /// <summary>Container endpoints on a node and its own, in no particular order.</summary>
+    public IEnumerable<Endpoint> EndpointsOf(Node node) => Members(_nodeEndpoints, node.Id, Endpoints);
+
+    /// <summary>Endpoints by their exact name; a container and a node's own may have the same.</summary>
+    public IEnumerable<Endpoint> EndpointsNamed(string name, Network network) =>
+        Members(_byName, NameKey(Kinds.Endpoint, network.Id, name), Endpoints);
+
     public IEnumerable<Service> ServicesOf(Network network) => Members(_networkServices, network.Id, Services);
 
     /// <summary>The id of a node's own endpoint on a network.</summary>
@@ -193,6 +202,7 @@ public sealed class Snapshot
             ServiceEndpoints = from._serviceEndpoints.ToBuilder();
             NetworkEndpoints = from._networkEndpoints.ToBuilder();
             NetworkServices = from._networkServices.ToBuilder();
+            NodeEndpoints = from._nodeEndpoints.ToBuilder();
         }
 
         public string ClusterId { get; init; } = "";
@@ -207,6 +217,7 @@ public sealed class Snapshot
         public ImmutableDictionary<string, ImmutableHashSet<string>>.Builder ServiceEndpoints { get; } = Index();
         public ImmutableDictionary<string, ImmutableHashSet<string>>.Builder NetworkEndpoints { get; } = Index();
         public ImmutableDictionary<string, ImmutableHashSet<string>>.Builder NetworkServices { get; } = Index();
+        public ImmutableDictionary<string, ImmutableHashSet<string>>.Builder NodeEndpoints { get; } = Index();
 
         public void Apply(RegistryChange change)
         {
@@ -252,6 +263,7 @@ public sealed class Snapshot
             Add(ByName, NameKey(Kinds.Endpoint, endpoint.NetworkId, endpoint.Name), endpoint.Id);
             Add(ByName, NameKey(Kinds.Endpoint, null, endpoint.Name), endpoint.Id);
             Add(NetworkEndpoints, endpoint.NetworkId, endpoint.Id);
+            Add(NodeEndpoints, endpoint.NodeId, endpoint.Id);
             if (endpoint.ServiceId is not null)
                 Add(ServiceEndpoints, endpoint.ServiceId, endpoint.Id);
         }
@@ -275,6 +287,7 @@ public sealed class Snapshot
                     Remove(ByName, NameKey(Kinds.Endpoint, endpoint.NetworkId, endpoint.Name), id);
                     Remove(ByName, NameKey(Kinds.Endpoint, null, endpoint.Name), id);
                     Remove(NetworkEndpoints, endpoint.NetworkId, id);
+                    Remove(NodeEndpoints, endpoint.NodeId, id);
                     if (endpoint.ServiceId is not null)
                         Remove(ServiceEndpoints, endpoint.ServiceId, id);
                     break;

@@ -365,4 +365,24 @@ public sealed class ClusterRegistryTests
             () => f.Registry.CreateEndpointAsync(RegistryFixture.Endpoint("c2") with { Ip = "10.1.0.77" }));
         Assert.Contains("endpoint 'c1'", taken.Message);
     }
+
+    [Fact]
+    public async Task AnIPv6OnlyNetworkHasAddressesAndMacsOfItsOwn()
+    {
+        await using var f = await RegistryFixture.StartAsync();
+        var network = await f.NetworkAsync(subnet6: "fd00:6::/64");
+        var c1 = await f.EndpointAsync("c1");
+        Assert.Null(c1.Address4);
+        Assert.Equal(IPAddress.Parse("fd00:6::2"), c1.Address6);
+        Assert.StartsWith("06:", c1.Mac);
+        var error = await Refused(409, "mac-taken",
+            () => f.Registry.CreateEndpointAsync(RegistryFixture.Endpoint("c2") with { Ip6 = "fd00:6::1:0:2" }));
+        Assert.Equal("ip6", error.Field);
+        await f.Registry.CreateEndpointAsync(RegistryFixture.Endpoint("c2") with { Ip6 = "fd00:6::1:0:99" });
+        Assert.Equal(3, f.Registry.Current.EndpointsOf(network).Select(e => e.Mac).Append(network.GatewayMac).Distinct().Count() - 1);
+        await f.Registry.RemoveEndpointAsync("c1", null);
+        await f.Registry.RemoveEndpointAsync("c2", null);
+        Assert.Empty(f.Registry.Current.Endpoints);
+        Assert.Empty((await f.Store.RangeAsync("idx/mac/")).Items);
+    }
 }
