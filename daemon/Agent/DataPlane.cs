@@ -30,6 +30,7 @@ internal sealed partial class DataPlane(
     private VipConfig _vipBefore = VipConfig.Empty;
     private DateTimeOffset? _due;
     private long _appliedRevision = -1;
+    private IReadOnlySet<string> _suppressedBefore = new HashSet<string>();
 
     /// <summary>How each part fared last, for status.</summary>
     public IReadOnlyList<PartStatus> Parts => [_overlayPart.Status, _vipPart.Status, _dnsPart.Status];
@@ -44,8 +45,8 @@ internal sealed partial class DataPlane(
     {
         var node = facts();
         var errors = new Dictionary<string, string>();
-        // A difference without a new revision was made by somebody else.
-        var mending = snapshot.Revision == _appliedRevision;
+        // A difference although nothing else is desired than before was made by somebody else.
+        var mending = snapshot.Revision == _appliedRevision && suppressed.SetEquals(_suppressedBefore);
         var overlayNext = OverlayPlanner.Plan(snapshot, node, suppressed);
         var vipNext = VipPlanner.Plan(snapshot, node.NodeId, suppressed);
         var overlayBoth = _overlayBefore is null ? overlayNext : OverlayPlanner.Union(_overlayBefore, overlayNext);
@@ -58,7 +59,7 @@ internal sealed partial class DataPlane(
             ApplyVip(vipNext, mending: false, errors);
         if (!ReferenceEquals(overlayBoth, overlayNext))
             report = ApplyOverlay(overlayNext, snapshot, mending: false, errors);
-        _appliedRevision = snapshot.Revision;
+        (_appliedRevision, _suppressedBefore) = (snapshot.Revision, suppressed);
 
         (_overlayBefore, _vipBefore) = (overlayNext, vipNext);
         return new ApplyOutcome
