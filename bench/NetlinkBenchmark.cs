@@ -219,6 +219,8 @@ internal static class NetlinkBenchmark
                 rawMs = Cost.Percentile(Many.Select(m => m.Raw.Wall), 0.5),
                 applyMs = Cost.Percentile(Many.Select(m => m.Apply.Wall), 0.5),
                 toolsMs = Cost.Percentile(Many.Select(m => m.Tools.Wall), 0.5),
+                unchangedApplyWallRatio = Ratio(Many, m => m.Again.Wall / m.Tools.Wall),
+                unchangedApplyCpuRatio = Ratio(Many, m => m.Again.Cpu / m.Tools.Cpu),
                 unchangedApplyMs = Cost.Percentile(Many.Select(m => m.Again.Wall), 0.5),
             };
             var one = new
@@ -243,7 +245,7 @@ internal static class NetlinkBenchmark
             Line($"  {"raw requests",-28}{many.rawWallRatio,8:f2}{many.rawCpuRatio,8:f2}{many.rawMs,12:f2}");
             Line($"  {"Overlay.Apply",-28}{many.applyWallRatio,8:f2}{many.applyCpuRatio,8:f2}{many.applyMs,12:f2}");
             Line($"  {"bridge -batch, ip -batch",-28}{1,8:f2}{1,8:f2}{many.toolsMs,12:f2}");
-            Line($"  {"Overlay.Apply, no change",-28}{"",8}{"",8}{many.unchangedApplyMs,12:f2}");
+            Line($"  {"Overlay.Apply, no change",-28}{many.unchangedApplyWallRatio,8:f2}{many.unchangedApplyCpuRatio,8:f2}{many.unchangedApplyMs,12:f2}");
             Line($"one endpoint more on a network of {Endpoints}, {one.runs} runs");
             Line($"  {"",-28}{"wall",8}{"p50 ms",8}{"p99 ms",12}");
             Line($"  {"raw requests",-28}{one.rawWallRatio,8:f2}{one.rawP50Ms,8:f2}{one.rawP99Ms,12:f2}");

@@ -34,6 +34,14 @@ public sealed class Overlay(string? hostPath = null) : IDisposable
 
     private ApplyReport Run(OverlayConfig config, bool dryRun)
     {
+        ApplyReport? report = null;
+        // One thread that goes through all namespaces, instead of one for each step.
+        NetworkNamespace.RunOnThread(() => report = Pass(config, dryRun));
+        return report!;
+    }
+
+    private ApplyReport Pass(OverlayConfig config, bool dryRun)
+    {
         var account = new Reconciliation(dryRun);
         using var host = hostPath is null ? NetworkNamespace.OpenHost() : NetworkNamespace.Open(hostPath);
         var desired = Accepted(config, account);

@@ -9,6 +9,19 @@ public static unsafe class NamedNamespaces
 {
     public const string Directory = "/run/netns";
 
+    // A process does not change its mount namespace; only threads made for that do, and they do not come here.
+    private static readonly Lazy<bool> MountsAreTheHosts = new(() =>
+    {
+        try
+        {
+            return new FileInfo("/proc/1/ns/mnt").LinkTarget is { } host && host == new FileInfo("/proc/self/ns/mnt").LinkTarget;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
+    });
+
     public static string PathOf(string name) => $"{Directory}/{name}";
 
     /// <summary>Names in use, mounted or stale.</summary>
@@ -50,7 +63,8 @@ public static unsafe class NamedNamespaces
     {
         if (Exists(name))
             throw new KernelException($"network namespace {name}", Libc.EEXIST);
-        InHostMounts(() =>
+        // A thread of its own in any case: it ends up in the new namespace.
+        OnThreadInHostMounts(() =>
         {
             if (Libc.Unshare(Libc.CLONE_NEWNET) != 0)
                 throw Libc.Failure($"new network namespace {name}");
@@ -109,8 +123,16 @@ public static unsafe class NamedNamespaces
             throw Libc.Failure($"make {Directory} a shared mount");
     }
 
-    /// <summary>Runs an action on a thread of its own in pid 1's mount namespace.</summary>
-    internal static void InHostMounts(Action action) => NetworkNamespace.RunOnThread(() =>
+    /// <summary>Runs an action in pid 1's mount namespace: right here when that is the process's own, else on a thread of its own.</summary>
+    internal static void InHostMounts(Action action)
+    {
+        if (MountsAreTheHosts.Value)
+            action();
+        else
+            OnThreadInHostMounts(action);
+    }
+
+    private static void OnThreadInHostMounts(Action action) => NetworkNamespace.RunOnThread(() =>
     {
         // Our own mount namespace may be a private one; pid 1's is the host's (or the container's, where that is our world).
         var fd = Libc.Open("/proc/1/ns/mnt", Libc.O_RDONLY | Libc.O_CLOEXEC, 0);

@@ -90,20 +90,45 @@ public sealed class RouteFdb(NetlinkSocket socket)
     internal static FdbEntry Parse(in NetlinkMessage message)
     {
         var header = message.Header<NeighbourHeader>();
-        var entry = new FdbEntry { Interface = header.Index, Mac = default, State = (NeighbourState)header.State, Flags = (NeighbourFlags)header.Flags };
+        MacAddress mac = default;
+        IPAddress? vtep = null;
+        int? vlan = null, port = null, vni = null;
+        var bridge = 0;
         foreach (var attribute in message.Attributes<NeighbourHeader>())
         {
-            entry = attribute.Type switch
+            switch (attribute.Type)
             {
-                RouteNeighbours.AttrLinkLayer => entry with { Mac = attribute.Mac },
-                RouteNeighbours.AttrDestination => entry with { Vtep = attribute.Address },
-                AttrVlan => entry with { Vlan = attribute.U16 },
-                AttrPort => entry with { Port = attribute.U16BigEndian },
-                AttrVni => entry with { Vni = attribute.I32 },
-                AttrMaster => entry with { Bridge = attribute.I32 },
-                _ => entry,
-            };
+                case RouteNeighbours.AttrLinkLayer:
+                    mac = attribute.Mac;
+                    break;
+                case RouteNeighbours.AttrDestination:
+                    vtep = attribute.Address;
+                    break;
+                case AttrVlan:
+                    vlan = attribute.U16;
+                    break;
+                case AttrPort:
+                    port = attribute.U16BigEndian;
+                    break;
+                case AttrVni:
+                    vni = attribute.I32;
+                    break;
+                case AttrMaster:
+                    bridge = attribute.I32;
+                    break;
+            }
         }
-        return entry;
+        return new FdbEntry
+        {
+            Interface = header.Index,
+            Mac = mac,
+            State = (NeighbourState)header.State,
+            Flags = (NeighbourFlags)header.Flags,
+            Vtep = vtep,
+            Vni = vni,
+            Port = port,
+            Vlan = vlan,
+            Bridge = bridge,
+        };
     }
 }
