@@ -6,14 +6,14 @@ namespace OverlayNet.ClusterTests.Vip;
 /// <summary>A network namespace for a test, named so that what a killed run left is recognised and swept.</summary>
 public sealed class TestNamespace : IDisposable
 {
-    private const string Prefix = "onvt-";
+    private const string Prefix = "onvip-";
     private static int counter;
 
     static TestNamespace()
     {
         foreach (var name in NamedNamespaces.List().Where(name => name.StartsWith(Prefix, StringComparison.Ordinal)))
         {
-            // onvt-<pid>-<n>-<role>: another run's is left alone while that run lives.
+            // onvip-<pid>-<n>-<role>: another run's is left alone while that run lives.
             if (!int.TryParse(name.Split('-')[1], out var pid) || !Directory.Exists($"/proc/{pid}"))
                 NamedNamespaces.Delete(name);
         }

@@ -19,6 +19,8 @@ public static class Buckets
     /// <returns>For each bucket the index of its server, spread evenly; empty when no weight is above 0.</returns>
     public static int[] Fill(ReadOnlySpan<int> weights)
     {
+        if (AreEqual(weights))
+            return [.. Enumerable.Range(0, weights.Length)];
         var counts = Allot(weights);
         var slots = new List<(double Position, int Server)>();
         for (var server = 0; server < counts.Length; server++)
@@ -83,6 +85,9 @@ public static class Buckets
         }
         return best;
     }
+
+    private static bool AreEqual(ReadOnlySpan<int> weights) =>
+        weights.Length is > 0 and <= Most && weights[0] > 0 && !weights.ContainsAnyExcept(weights[0]);
 
     /// <summary>Largest remainders, with at least one each.</summary>
     /// <returns>The worst deviation, in units of what is tolerated.</returns>

@@ -15,6 +15,8 @@ public sealed class NftBalancer(TimeProvider time) : IBalancer
     private readonly Dictionary<(string Network, NfFamily Family), NftImage> images = [];
     private readonly Dictionary<string, NftNamespace> namespaces = [];
     private readonly FlowKeeper flows = new(time);
+    private readonly BackgroundCloser closer = new();
+    private bool disposed;
     private BalancerAvailability? availability;
 
     public NftBalancer()
@@ -36,7 +38,7 @@ public sealed class NftBalancer(TimeProvider time) : IBalancer
         // A writer of its own, so that looking leaves this one's idea of the kernel as it is.
         using var observer = new NftBalancer(time);
         foreach (var path in namespaces.Values)
-            observer.namespaces[path.Path] = new NftNamespace(path.Path, path.IsNetwork);
+            observer.namespaces[path.Path] = new NftNamespace(path.Path, path.IsNetwork, observer.closer);
         return observer.Run(config, observe: true);
     }
 
@@ -47,7 +49,7 @@ public sealed class NftBalancer(TimeProvider time) : IBalancer
         {
             var live = new Dictionary<FlowKeeper.Pair, long>();
             foreach (var (path, isNetwork) in PathsOf(network))
-                CountFlows(new NftNamespace(path, isNetwork), live);
+                CountFlows(new NftNamespace(path, isNetwork, closer), live);
             foreach (var service in network.Services)
             {
                 foreach (var server in service.RealServers)
@@ -64,6 +66,10 @@ public sealed class NftBalancer(TimeProvider time) : IBalancer
 
     public void Dispose()
     {
+        if (disposed)
+            return;
+        disposed = true;
+        closer.Dispose();
     }
 
     private static IEnumerable<(string Path, bool IsNetwork)> PathsOf(VipNetwork network) =>
@@ -80,7 +86,7 @@ public sealed class NftBalancer(TimeProvider time) : IBalancer
             foreach (var (path, isNetwork) in PathsOf(network))
             {
                 if (!namespaces.ContainsKey(path))
-                    namespaces[path] = new NftNamespace(path, isNetwork);
+                    namespaces[path] = new NftNamespace(path, isNetwork, closer);
                 if (!wanted.TryGetValue(path, out var list))
                     wanted[path] = list = [];
                 foreach (var family in Families)
@@ -150,6 +156,8 @@ public sealed class NftBalancer(TimeProvider time) : IBalancer
                 said.AddRange(image.Update(network).Select(what => (image, what)));
                 if (image.Version == version)
                     continue;
+                if (image.Delta is null)
+                    continue;
                 foreach (var (vip, server) in image.Delta.Back)
                     flows.Cancel(network.Id, vip, server);
                 foreach (var (vip, server, service) in image.Delta.Gone)
@@ -188,7 +196,7 @@ public sealed class NftBalancer(TimeProvider time) : IBalancer
                 if (image.Version == image.FlowsEndedAt)
                     continue;
                 image.FlowsEndedAt = image.Version;
-                foreach (var (vip, server, service) in image.Delta.Gone)
+                foreach (var (vip, server, service) in image.Delta?.Gone ?? [])
                 {
                     var stillThere = image.Services.TryGetValue(service.Id, out var now) && now.Vip.Equals(vip)
                         && service.RealServers.Any(real => server.Equals(real.Address4) || server.Equals(real.Address6));
@@ -202,7 +210,7 @@ public sealed class NftBalancer(TimeProvider time) : IBalancer
             {
                 try
                 {
-                    using var netns = new NftNamespace(path, isNetwork).Open();
+                    using var netns = new NftNamespace(path, isNetwork, closer).Open();
                     var cut = FlowKeeper.Cut(netns, due, removed);
                     if (cut > 0)
                         changes.Add(new VipChange(Name, network.Name, path, $"{cut} flows to real servers that are gone ended"));

@@ -5,9 +5,11 @@ namespace OverlayNet.Vip.Balancers.Nft;
 /// <summary>From one version of an image to the next.</summary>
 internal sealed class NftDelta
 {
-    internal static readonly NftDelta None = new();
     private readonly HashSet<ServiceClass> classesAdded = [], classesRemoved = [];
     private readonly HashSet<int> turnsAdded = [], turnsRemoved = [];
+
+    /// <summary>False for a first load, which is written from the image itself.</summary>
+    internal bool Records { get; init; }
 
     internal Dictionary<NftKey, NftData> Removed { get; } = [];
 

@@ -24,8 +24,8 @@ internal sealed class NftImage(NfFamily family, int vni)
     /// <summary>Grows with every change.</summary>
     internal long Version { get; private set; }
 
-    /// <summary>From the version before to this one.</summary>
-    internal NftDelta Delta { get; private set; } = NftDelta.None;
+    /// <summary>From the version before to this one; null when that is everything.</summary>
+    internal NftDelta? Delta { get; private set; }
 
     internal IReadOnlyDictionary<string, CompiledService> Services => services;
 
@@ -42,7 +42,7 @@ internal sealed class NftImage(NfFamily family, int vni)
     internal IReadOnlyList<string> Update(VipNetwork network)
     {
         var said = new List<string>();
-        var delta = new NftDelta();
+        var delta = new NftDelta { Records = services.Count > 0 };
         var seen = new HashSet<string>(network.Services.Count);
         foreach (var service in network.Services)
         {
@@ -76,7 +76,7 @@ internal sealed class NftImage(NfFamily family, int vni)
         if (delta.IsEmpty)
             return [];
         delta.Settle();
-        Delta = delta;
+        Delta = delta.Records ? delta : null;
         Version++;
         return said;
     }
@@ -122,8 +122,11 @@ internal sealed class NftImage(NfFamily family, int vni)
         }
         if (after is not null)
         {
-            foreach (var (key, data) in after.Elements())
-                delta.Add(key, data);
+            if (delta.Records)
+            {
+                foreach (var (key, data) in after.Elements())
+                    delta.Add(key, data);
+            }
             Count(after.Class, 1, delta);
             services[id] = after;
         }

@@ -13,9 +13,10 @@ internal sealed record SyncResult(IReadOnlyList<NftImage> Updated, bool Adopted,
 /// The nft writer's memory of one namespace: which version of which table it holds, and the generation of its rule set after our last
 /// change. While the generation is the same nobody has touched it and nothing need be read.
 /// </summary>
-internal sealed class NftNamespace(string path, bool isNetwork)
+internal sealed class NftNamespace(string path, bool isNetwork, BackgroundCloser closer)
 {
     private const int Tries = 10;
+    private readonly LingeringSocket socket = new(closer);
     private Dictionary<NfTable, (NftImage Image, long Version, ulong Handle)> held = [];
     private uint generation;
     private bool known;
@@ -31,7 +32,11 @@ internal sealed class NftNamespace(string path, bool isNetwork)
     internal SyncResult Sync(IReadOnlyList<NftImage> images, bool observe)
     {
         using var netns = Open();
-        using var nft = NfTables.Open(netns);
+        return socket.Use(netns, nft => Sync(nft, images, observe));
+    }
+
+    private SyncResult Sync(NfTables nft, IReadOnlyList<NftImage> images, bool observe)
+    {
         for (var attempt = 1; ; attempt++)
         {
             var now = nft.Generation();
@@ -86,10 +91,10 @@ internal sealed class NftNamespace(string path, bool isNetwork)
                 changes.Add((image, $"{table} loaded with {image.Services.Count} services", held.ContainsKey(table)));
             }
             else if (untouched && held.TryGetValue(table, out var known) && known.Image == image && known.Handle == handle
-                && (known.Version == image.Version || known.Version == image.Version - 1 && !(image.Delta.Structure && IsNetwork)))
+                && (known.Version == image.Version || known.Version == image.Version - 1 && image.Delta is { } && !(image.Delta.Structure && IsNetwork)))
             {
                 if (known.Version != image.Version)
-                    NftTableWriter.Write(ref batch, image, image.Delta, IsNetwork);
+                    NftTableWriter.Write(ref batch, image, image.Delta!, IsNetwork);
                 if (batch.Count > before)
                     updated.Add(image);
             }
