@@ -89,7 +89,7 @@ internal sealed class AnswerSanitizer
             if (!TryCopy(reader, records[i]))
                 return false;
             authorityCount++;
-            if (records[i].Type == RrType.SOA && records[i].DataLength >= 20)
+            if (records[i].Type == RrType.SOA)
             {
                 var end = records[i].DataAt + records[i].DataLength;
                 var minimum = BinaryPrimitives.ReadUInt32BigEndian(message[(end - 4)..]);
@@ -97,7 +97,7 @@ internal sealed class AnswerSanitizer
             }
         }
 
-        var isNegative = rcode == (int)Rcode.NxDomain || !HasType(reader, records, kept, type);
+        var isNegative = rcode == (int)Rcode.NxDomain || !HasType(records, kept, type);
         answer = new ForwardedAnswer
         {
             Rcode = (Rcode)rcode,
@@ -112,7 +112,7 @@ internal sealed class AnswerSanitizer
         return true;
     }
 
-    private static bool HasType(MessageReader reader, List<WireRecord> records, bool[] kept, RrType type)
+    private static bool HasType(List<WireRecord> records, bool[] kept, RrType type)
     {
         for (var i = 0; i < kept.Length; i++)
         {
@@ -230,14 +230,17 @@ internal sealed class AnswerSanitizer
 
         // Names in the data of the types of RFC 1035 may be compressed and must be followed; SRV's are not compressed
         // by the book, yet some servers do.
-        var (before, names, compress) = record.Type switch
+        // The last figure is the length of what follows the names; -1: any.
+        var (before, names, compress, after) = record.Type switch
         {
-            RrType.NS or RrType.CNAME or RrType.PTR => (0, 1, true),
-            RrType.DNAME => (0, 1, false),
-            RrType.MX => (2, 1, true),
-            RrType.SRV => (6, 1, false),
-            RrType.SOA => (0, 2, true),
-            _ => (0, 0, false),
+            RrType.A => (0, 0, false, 4),
+            RrType.AAAA => (0, 0, false, 16),
+            RrType.NS or RrType.CNAME or RrType.PTR => (0, 1, true, 0),
+            RrType.DNAME => (0, 1, false, 0),
+            RrType.MX => (2, 1, true, 0),
+            RrType.SRV => (6, 1, false, 0),
+            RrType.SOA => (0, 2, true, 20),
+            _ => (0, 0, false, -1),
         };
         var end = record.DataAt + record.DataLength;
         position = record.DataAt;
@@ -252,6 +255,8 @@ internal sealed class AnswerSanitizer
             _writer.Name(name[..length], compress);
         }
 
+        if (after >= 0 && end - position != after)
+            return false;
         _writer.Bytes(reader.Message[position..end]);
         _writer.PatchU16(lengthAt, _writer.Length - lengthAt - 2);
         return _writer.Length <= Limits.Tcp - QuerySlack;
