@@ -267,9 +267,11 @@ public sealed class NsdDifferentialTests : IDisposable
 
     private static int FreePort()
     {
-        using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
-        socket.Bind(new IPEndPoint(IPAddress.Loopback, 0));
-        return ((IPEndPoint)socket.LocalEndPoint!).Port;
+        // Free for UDP and TCP.
+        var (udp, tcp) = DnsSockets.Open(new IPEndPoint(IPAddress.Loopback, 0));
+        using (udp)
+        using (tcp)
+            return DnsSockets.GetPort(udp);
     }
 
     private static Socket Connect(int port)
