@@ -108,6 +108,21 @@ public sealed class LifeTests : IDisposable
     }
 
     [Fact]
+    public void ARemovedServicesStreamsEndAtTheDeadlineAndThenNothingIsLeft()
+    {
+        Start((2, 1));
+        using var socket = world.Connect(0, 1, SocketType.Stream, SocketWorld.Vip4);
+        world.Apply(world.Network(0, SocketWorld.Service((2, 1)) with { DrainSeconds = 1 }));
+        var without = world.Config(world.Network(0));
+        world.Balancer.Apply(without);
+        Assert.StartsWith("0.2 ", SocketWorld.Ask(socket));
+        Assert.Contains(world.Node, BpfFileSystem.List(EbpfBalancer.PinRoot));
+        Assert.True(SpinWait.SpinUntil(() => world.Balancer.Apply(without).NextDue is null, 10_000));
+        Assert.Throws<SocketException>(() => socket.Receive(new byte[1]));
+        Assert.DoesNotContain(world.Node, BpfFileSystem.List(EbpfBalancer.PinRoot));
+    }
+
+    [Fact]
     public void ARemovedRealServersDatagramsMoveOnAtOnce()
     {
         Start((2, 1), (3, 0));

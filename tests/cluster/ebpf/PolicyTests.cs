@@ -231,6 +231,26 @@ public sealed class PolicyTests : IDisposable
     }
 
     [Fact]
+    public void APartOfTheHierarchyIsNotEnough()
+    {
+        var cgroup = $"{OverlayNet.Kernel.Bpf.BpfCgroup.FindMount()}/{world.Node}-part";
+        Directory.CreateDirectory(cgroup);
+        try
+        {
+            using var balancer = new EbpfBalancer(world.Node + "-part", cgroup: cgroup);
+            Assert.False(balancer.Availability.Usable);
+            Assert.Contains("--cgroupns=host", balancer.Availability.Reason);
+            Assert.NotEmpty(balancer.Apply(VipConfig.Empty).Errors);
+        }
+        finally
+        {
+            Directory.Delete(cgroup);
+        }
+        using var nowhere = new EbpfBalancer(world.Node + "-none", cgroup: "/sys/fs/cgroup/none");
+        Assert.Contains("/sys/fs/cgroup/none", nowhere.Availability.Reason);
+    }
+
+    [Fact]
     public void SchedulersThatCountConnectionsAreRefused()
     {
         foreach (var scheduler in (string[])["lc", "wlc", "sed", "nq"])

@@ -28,7 +28,7 @@ public sealed class EbpfBalancer : IBalancer
     private string cgroup = "";
     private SocketServices? tables;
     private SocketHooks hooks = new();
-    private bool attached;
+    private bool attached, swept;
 
     /// <param name="node">The node's short id: names the pins.</param>
     /// <param name="cgroup">The cgroup2 mount; null: look for it.</param>
@@ -70,7 +70,7 @@ public sealed class EbpfBalancer : IBalancer
         var networks = config.Networks.Where(network => network.Services.Count > 0).ToArray();
         try
         {
-            return Apply(networks);
+            return Apply(networks, config.Networks);
         }
         catch
         {
@@ -97,8 +97,12 @@ public sealed class EbpfBalancer : IBalancer
             return new BalancerReport { Changes = changes };
         }
         tables.Apply(networks, write: false, changes);
+        var errors = new List<VipError>();
+        var wanted = ReadCookies(networks, errors);
+        if (Gone(wanted).Length + Changed(wanted).Length is var containers and > 0)
+            changes.Add(Change("all", $"{containers} containers learnt or forgotten"));
         Audit(changes, write: false);
-        return new BalancerReport { Changes = changes, NextDue = NextDue };
+        return new BalancerReport { Changes = changes, Errors = errors, NextDue = NextDue };
     }
 
     /// <inheritdoc/>
@@ -109,28 +113,31 @@ public sealed class EbpfBalancer : IBalancer
 
     private DateTimeOffset? NextDue => tables?.NextDue is { } wait ? time.GetUtcNow() + wait : null;
 
-    private BalancerReport Apply(VipNetwork[] networks)
+    /// <param name="networks">Those with services.</param>
+    /// <param name="all">Containers of the others may still have sockets to what was removed.</param>
+    private BalancerReport Apply(VipNetwork[] networks, IReadOnlyList<VipNetwork> all)
     {
         var changes = new List<VipChange>();
         var errors = new List<VipError>();
-        if (tables is null && !Open(networks, changes))
+        if (tables is null && !Open(networks))
             return BalancerReport.Nothing;
-        if (time.GetElapsedTime(auditedAt) >= auditAfter)
-        {
-            Audit(changes, write: true);
-            auditedAt = time.GetTimestamp();
-        }
         // A container learns of a network after the network's services are there, and forgets it before they go.
         var wanted = ReadCookies(networks, errors);
-        ForgetNetns(wanted);
+        ForgetNetns(wanted, changes);
         tables!.Apply(networks, write: true, changes);
         if (!attached)
         {
             Install(tables.Maps);
             attached = true;
         }
-        LearnNetns(wanted);
-        Reap(networks, changes, errors);
+        LearnNetns(wanted, changes);
+        Reap(all, changes, errors);
+        // Last, so that no change waits for it.
+        if (time.GetElapsedTime(auditedAt) >= auditAfter)
+        {
+            Audit(changes, write: true);
+            auditedAt = time.GetTimestamp();
+        }
         if (tables.Empty)
         {
             Remove();
@@ -140,14 +147,16 @@ public sealed class EbpfBalancer : IBalancer
     }
 
     /// <returns>False when there is nothing to do: nothing is wanted and nothing is there.</returns>
-    private bool Open(VipNetwork[] networks, List<VipChange> changes)
+    private bool Open(VipNetwork[] networks)
     {
         var maps = SocketMaps.Adopt(directory);
         if (maps is null)
         {
             if (networks.Length == 0)
             {
-                BpfFileSystem.RemoveDirectory(directory);
+                if (!swept)
+                    BpfFileSystem.RemoveDirectory(directory);
+                swept = true;
                 return false;
             }
             maps = SocketMaps.Create(SocketCapacity.Least.Holding(Estimate(networks)));
@@ -231,31 +240,38 @@ public sealed class EbpfBalancer : IBalancer
         return networksOf.ToDictionary(entry => entry.Key, entry => NetnsNetworks.From(entry.Value));
     }
 
-    private void ForgetNetns(Dictionary<ulong, NetnsNetworks> wanted)
+    private void ForgetNetns(Dictionary<ulong, NetnsNetworks> wanted, List<VipChange> changes)
     {
-        var gone = netns.Keys.Where(cookie => !wanted.ContainsKey(cookie)).ToArray();
+        var gone = Gone(wanted);
         if (gone.Length == 0)
             return;
         tables!.Maps.Netns.RemoveAll<ulong>(gone);
         foreach (var cookie in gone)
             netns.Remove(cookie);
+        changes.Add(Change("all", $"{gone.Length} containers forgotten"));
     }
 
-    private void LearnNetns(Dictionary<ulong, NetnsNetworks> wanted)
+    private void LearnNetns(Dictionary<ulong, NetnsNetworks> wanted, List<VipChange> changes)
     {
-        var changed = wanted.Where(entry => !netns.TryGetValue(entry.Key, out var have) || !have.Equals(entry.Value)).ToArray();
+        var changed = Changed(wanted);
         if (changed.Length == 0)
             return;
         tables!.Maps.Netns.SetAll<ulong, NetnsNetworks>(changed.Select(entry => entry.Key).ToArray(), changed.Select(entry => entry.Value).ToArray());
         foreach (var (cookie, value) in changed)
             netns[cookie] = value;
+        changes.Add(Change("all", $"{changed.Length} containers learnt"));
     }
+
+    private ulong[] Gone(Dictionary<ulong, NetnsNetworks> wanted) => [.. netns.Keys.Where(cookie => !wanted.ContainsKey(cookie))];
+
+    private KeyValuePair<ulong, NetnsNetworks>[] Changed(Dictionary<ulong, NetnsNetworks> wanted) =>
+        [.. wanted.Where(entry => !netns.TryGetValue(entry.Key, out var have) || !have.Equals(entry.Value))];
 
     /// <summary>
     /// Departed real servers: datagram sockets connected to them end at once (nothing tells them that nobody listens),
     /// streams at the deadline.
     /// </summary>
-    private void Reap(VipNetwork[] networks, List<VipChange> changes, List<VipError> errors)
+    private void Reap(IReadOnlyList<VipNetwork> networks, List<VipChange> changes, List<VipError> errors)
     {
         if (tables!.Departed.Count == 0)
             return;

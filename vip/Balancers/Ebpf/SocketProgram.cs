@@ -74,7 +74,7 @@ internal sealed class SocketProgram(SocketMapFds maps, bool six)
         b.Load(BpfSize.Half, R1, R7, SocketBinding.VipPortAt);
         b.JumpIf(BpfCondition.NotEqual, R1, R9, slow);
         p.ReadClock();
-        p.CheckBinding(R7, SocketBinding.BackendAt, SocketBinding.GenerationAt, SocketBinding.LastAt, slow);
+        p.CheckBinding(R7, SocketBinding.BackendAt, SocketBinding.GenerationAt, SocketBinding.LastAt, slow, flagsAt: SocketBinding.FlagsAt);
         p.CopyAddress(R7, SocketBinding.RealAt);
         b.Load(BpfSize.Half, R1, R7, SocketBinding.RealPortAt);
         b.Store(BpfSize.Half, Frame, RealPort, R1);
@@ -554,13 +554,23 @@ internal sealed class SocketProgram(SocketMapFds maps, bool six)
     }
 
     /// <summary>Goes on when the remembered choice is still good, and then makes it the frame's and, unless it is only looked at, dates it now.</summary>
-    private void CheckBinding(BpfRegister binding, int backendAt, int generationAt, int lastAt, BpfLabel invalid, bool keep = false)
+    /// <param name="keep">Only looks.</param>
+    /// <param name="flagsAt">Where the binding says whether it is a connected socket's, for which there is no idle time.</param>
+    private void CheckBinding(BpfRegister binding, int backendAt, int generationAt, int lastAt, BpfLabel invalid, bool keep = false, int? flagsAt = null)
     {
+        var recent = new BpfLabel("recent");
+        if (flagsAt is { } flags)
+        {
+            // What connect(2) bound stays bound: the kernel drops what others answer.
+            b.Load(BpfSize.Word, R1, binding, flags);
+            b.JumpIf(BpfCondition.AnyBit, R1, (int)SocketBinding.Connected, recent);
+        }
         b.Load(BpfSize.Double, R1, Frame, Now);
         b.Load(BpfSize.Double, R2, binding, lastAt);
         b.Alu(BpfArithmetic.Subtract, R1, R2);
         b.MoveLong(R2, IdleNs);
         b.JumpIf(BpfCondition.SignedGreater, R1, R2, invalid);
+        b.Mark(recent);
         b.Load(BpfSize.Word, R1, binding, backendAt);
         b.Store(BpfSize.Word, Frame, keep ? Index : Backend, R1);
         Lookup(maps.Backends, keep ? Index : Backend);
