@@ -1,6 +1,7 @@
 using System.Net;
 using System.Security.Cryptography;
 using OverlayNet.Contracts;
+using OverlayNet.Daemon.Registry;
 using OverlayNet.Kernel;
 
 namespace OverlayNet.Daemon.Agent;
@@ -15,7 +16,7 @@ public sealed partial class Attachments(
 {
     private static readonly TimeSpan BuildTimeout = TimeSpan.FromSeconds(15);
 
-    /// <exception cref="RegistryRefusal">Bad input or what a manager refused; nothing is left behind.</exception>
+    /// <exception cref="RegistryException">Bad input or what a manager refused; nothing is left behind.</exception>
     public async Task<AttachResponse> Attach(AttachRequest request, CancellationToken cancellation)
     {
         CheckNamespace(request.Netns);
@@ -72,7 +73,7 @@ public sealed partial class Attachments(
 
     /// <summary>Takes an endpoint off: by id or name, or by network and namespace.</summary>
     /// <returns>The revision without it.</returns>
-    /// <exception cref="RegistryRefusal">There is no such endpoint on this node, or no manager answers.</exception>
+    /// <exception cref="RegistryException">There is no such endpoint on this node, or no manager answers.</exception>
     public async Task<long> Detach(DetachRequest request, CancellationToken cancellation)
     {
         var endpoint = request.Endpoint is { Length: > 0 } reference
@@ -137,7 +138,7 @@ public sealed partial class Attachments(
         };
     }
 
-    private static RegistryRefusal Refuse(HttpStatusCode status, string code, string field, string value, string message, string remedy) => new(status, new ErrorBody
+    private static RegistryException Refuse(HttpStatusCode status, string code, string field, string value, string message, string remedy) => new((int)status, new ErrorBody
     {
         Code = code,
         Field = field,

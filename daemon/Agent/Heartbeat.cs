@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using OverlayNet.Contracts;
+using OverlayNet.Daemon.Registry;
 
 namespace OverlayNet.Daemon.Agent;
 
@@ -61,9 +62,9 @@ public sealed partial class Heartbeat(
                 Log.Restored(logger);
             _trouble = null;
         }
-        catch (Exception e) when (e is RegistryRefusal or HttpRequestException or IOException or OperationCanceledException)
+        catch (Exception e) when (e is RegistryException or HttpRequestException or IOException or OperationCanceledException)
         {
-            Removed = e is RegistryRefusal { Error.Code: "node-unknown" };
+            Removed = e is RegistryException { Error.Code: "node-unknown" };
             // Once per change of reason: managers may be gone for hours.
             if (_trouble != e.Message)
                 Log.Failed(logger, e.Message);

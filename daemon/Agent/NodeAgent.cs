@@ -149,7 +149,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
             {
                 await Registry.UpdateEndpoint(endpoint.Id, new EndpointUpdateRequest { State = EndpointState.Healthy }, cancellation).ConfigureAwait(false);
             }
-            catch (RegistryRefusal e)
+            catch (RegistryException e)
             {
                 Log.NotFinished(_logger, endpoint.Id, endpoint.Name, e.Message);
             }

@@ -5,15 +5,9 @@ using System.Runtime.CompilerServices;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using OverlayNet.Contracts;
+using OverlayNet.Daemon.Registry;
 
 namespace OverlayNet.Daemon.Agent;
-
-/// <summary>A manager refused a request, or could not be asked; <see cref="Error"/> is what a person should read.</summary>
-public sealed class RegistryRefusal(HttpStatusCode status, ErrorBody error) : Exception(error.Message)
-{
-    public HttpStatusCode Status { get; } = status;
-    public ErrorBody Error { get; } = error;
-}
 
 /// <summary>
 /// The agent's way to the registry: a manager's HTTP API, over mutual TLS, or over the unix socket of its own node when
@@ -26,7 +20,7 @@ public sealed class RegistryClient(HttpClient http, IReadOnlyList<Uri> managers)
     /// <summary>The manager that answered last.</summary>
     public Uri Current => managers[_current % managers.Count];
 
-    /// <exception cref="RegistryRefusal">Refused, or no manager answers (503, code <c>no-manager</c>).</exception>
+    /// <exception cref="RegistryException">Refused, or no manager answers (503, code <c>no-manager</c>).</exception>
     public Task<(Endpoint Endpoint, long Revision)> CreateEndpoint(EndpointCreateRequest request, CancellationToken cancellation) =>
         Send(HttpMethod.Post, "/v1/endpoints", request, OverlayNetJson.Default.EndpointCreateRequest, OverlayNetJson.Default.Endpoint, cancellation);
 
@@ -108,7 +102,7 @@ public sealed class RegistryClient(HttpClient http, IReadOnlyList<Uri> managers)
                 _current = (_current + 1) % managers.Count;
             }
         }
-        throw new RegistryRefusal(HttpStatusCode.ServiceUnavailable, new ErrorBody
+        throw new RegistryException((int)HttpStatusCode.ServiceUnavailable, new ErrorBody
         {
             Code = "no-manager",
             Message = $"no manager answers ({string.Join(", ", managers.Select(m => m.Authority))}): {last?.InnerException?.Message ?? last?.Message}",
@@ -130,7 +124,7 @@ public sealed class RegistryClient(HttpClient http, IReadOnlyList<Uri> managers)
         {
             // Not ours (a proxy's page): said below with its status.
         }
-        throw new RegistryRefusal(response.StatusCode, error ?? new ErrorBody
+        throw new RegistryException((int)response.StatusCode, error ?? new ErrorBody
         {
             Code = "unexpected-answer",
             Message = $"the manager answered {(int)response.StatusCode} {response.ReasonPhrase}",

@@ -72,7 +72,7 @@ public sealed partial class SnapshotFollower(RegistryClient client, SnapshotFile
             {
                 await FollowOnce(cancellation).ConfigureAwait(false);
             }
-            catch (Exception e) when (e is RegistryRefusal or IOException or HttpRequestException or OperationCanceledException or InvalidOperationException && !cancellation.IsCancellationRequested)
+            catch (Exception e) when (e is RegistryException or IOException or HttpRequestException or OperationCanceledException or InvalidOperationException && !cancellation.IsCancellationRequested)
             {
                 Log.Lost(logger, Current.Revision, e.Message);
             }

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Threading.Channels;
+using OverlayNet.Daemon.Registry;
 
 namespace OverlayNet.Daemon.Agent;
 
@@ -52,7 +53,7 @@ public sealed partial class Withdrawals(RegistryClient registry, SnapshotFollowe
                 Log.Withdrawn(logger, id, revision);
                 return;
             }
-            catch (RegistryRefusal e)
+            catch (RegistryException e)
             {
                 Log.Postponed(logger, id, e.Message);
             }

@@ -16,6 +16,9 @@ internal enum Access
 
     /// <summary>Managers and local callers.</summary>
     Manage,
+
+    /// <summary>Only at the node's own unix socket.</summary>
+    Local,
 }
 
 /// <param name="Path">In ASP.NET Core's and OpenAPI's common form: <c>/v1/networks/{ref}</c>.</param>

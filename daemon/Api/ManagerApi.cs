@@ -80,6 +80,7 @@ public static partial class ManagerApi
             Access.Anyone => true,
             Access.Read or Access.OwnNode => call.Caller.Kind != CallerKind.Anonymous,
             Access.Manage => call.Caller.Kind is CallerKind.Local or CallerKind.Manager,
+            Access.Local => call.Caller.Kind == CallerKind.Local,
             _ => false,
         };
         if (allowed)

@@ -126,7 +126,7 @@ internal static class ManagerRoutes
     {
         var current = call.Current;
         var backends = current.EndpointsOf(FindService(call)).OrderBy(e => e.Name, StringComparer.Ordinal).ToList();
-        var total = backends.Sum(e => (long)Weights.Balanced(e));
+        var total = backends.Sum(e => (long)Weights.Balanced(e, current.Nodes.GetValueOrDefault(e.NodeId)));
         return call.AnswerAsync(
             [.. backends.Select(e => new BackendReport
             {
@@ -134,9 +134,9 @@ internal static class ManagerRoutes
                 Node = current.Nodes.GetValueOrDefault(e.NodeId)?.Name ?? e.NodeId,
                 Address4 = e.Address4,
                 Address6 = e.Address6,
-                State = e.State,
+                State = Weights.StateOf(e, current.Nodes.GetValueOrDefault(e.NodeId)),
                 Weight = e.Weight,
-                Share = total == 0 ? 0 : (double)Weights.Balanced(e) / total,
+                Share = total == 0 ? 0 : (double)Weights.Balanced(e, current.Nodes.GetValueOrDefault(e.NodeId)) / total,
             })],
             Default.ListBackendReport);
     }

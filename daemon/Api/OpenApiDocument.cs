@@ -8,7 +8,7 @@ using OverlayNet.Contracts;
 
 namespace OverlayNet.Daemon.Api;
 
-/// <summary>The OpenAPI 3.1 document of the manager's API, made from the table of routes and the JSON contracts.</summary>
+/// <summary>The OpenAPI 3.1 document of the API, made from the table of routes and the JSON contracts.</summary>
 internal static partial class OpenApiDocument
 {
     private static readonly JsonSchemaExporterOptions SchemaOptions = new()
@@ -36,7 +36,7 @@ internal static partial class OpenApiDocument
             ["openapi"] = "3.1.0",
             ["info"] = new JsonObject
             {
-                ["title"] = "OverlayNet manager API",
+                ["title"] = "OverlayNet API",
                 ["version"] = typeof(OpenApiDocument).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()
                     ?.InformationalVersion.Split('+')[0],
                 ["description"] = $"Over the daemon's unix socket, or TLS 1.3 with a certificate of the cluster. Header {Protocol.Header} "
@@ -65,6 +65,7 @@ internal static partial class OpenApiDocument
             {
                 Access.Anyone => "For anyone.",
                 Access.Read => "For every member of the cluster.",
+                Access.Local => "Only at the node's own unix socket.",
                 Access.OwnNode => "For a worker as far as it is about itself; for managers and the local socket.",
                 _ => "For managers and the local socket.",
             },

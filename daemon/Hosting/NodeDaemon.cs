@@ -35,8 +35,7 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
             await StartMember(identity, null).ConfigureAwait(false);
         Directory.CreateDirectory(Path.GetDirectoryName(options.Socket)!);
         _local = WebHost.Build(loggers, kestrel => kestrel.ListenLocal(options.Socket));
-        NodeApi.Map(_local, this, _logger);
-        LocalRegistryRoutes.Map(_local, () => _member ?? throw NotMember(), _logger);
+        LocalApi.Map(_local, this, () => _member ?? throw NotMember(), _logger);
         await _local.StartAsync().ConfigureAwait(false);
         Log.Ready(_logger, options.Socket, _member is null ? "not a member of a cluster yet" : $"node {_member.Agent.Membership.NodeName}");
     }
@@ -152,7 +151,7 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
             if (!response.IsSuccessStatusCode && !force)
                 throw Refuse.Conflict("leave-refused", "node", nodeId, $"the manager answered {(int)response.StatusCode}", "say --force to leave without it, and remove the node on a manager");
         }
-        catch (RegistryRefusal) when (force)
+        catch (RegistryException) when (force)
         {
             // Said so: the record stays until 'overlaynet node rm'.
         }

@@ -13,7 +13,7 @@ public sealed class DnsPlanner(string nodeId, DnsForwardConfig forward, IReadOnl
 {
     private const int SrvUnit = 8, MostDnsWeight = 255;
     private Dictionary<string, (Service Source, List<Endpoint> Members, DnsService Planned)> _services = [];
-    private Dictionary<string, (Endpoint Source, string Node, DnsEndpoint Planned)> _endpoints = [];
+    private Dictionary<string, (Endpoint Source, Node? Node, DnsEndpoint Planned)> _endpoints = [];
     private Dictionary<string, (Network Source, List<DnsService> Services, List<DnsEndpoint> Endpoints, DnsNetwork Planned)> _networks = [];
 
     private (IReadOnlyDictionary<string, Node>? Source, List<DnsNode> Planned) _nodes = (null, []);
@@ -21,7 +21,7 @@ public sealed class DnsPlanner(string nodeId, DnsForwardConfig forward, IReadOnl
     public DnsConfig Plan(Snapshot snapshot, bool synced)
     {
         var services = new Dictionary<string, (Service, List<Endpoint>, DnsService)>(snapshot.Services.Count);
-        var endpoints = new Dictionary<string, (Endpoint, string, DnsEndpoint)>(snapshot.Endpoints.Count);
+        var endpoints = new Dictionary<string, (Endpoint, Node?, DnsEndpoint)>(snapshot.Endpoints.Count);
         var networks = new Dictionary<string, (Network, List<DnsService>, List<DnsEndpoint>, DnsNetwork)>();
         foreach (var network in LocalNetworks.Of(snapshot, nodeId))
         {
@@ -64,7 +64,7 @@ public sealed class DnsPlanner(string nodeId, DnsForwardConfig forward, IReadOnl
         Snapshot snapshot,
         Service service,
         Dictionary<string, (Service, List<Endpoint>, DnsService)> services,
-        Dictionary<string, (Endpoint, string, DnsEndpoint)> endpoints)
+        Dictionary<string, (Endpoint, Node?, DnsEndpoint)> endpoints)
     {
         var members = snapshot.EndpointsOf(service).Where(IsNamed).OrderBy(e => e.Id, StringComparer.Ordinal).ToList();
         var planned = members.ConvertAll(member => PlanEndpoint(snapshot, member, endpoints));
@@ -94,10 +94,10 @@ public sealed class DnsPlanner(string nodeId, DnsForwardConfig forward, IReadOnl
         return before.Planned;
     }
 
-    private DnsEndpoint PlanEndpoint(Snapshot snapshot, Endpoint endpoint, Dictionary<string, (Endpoint, string, DnsEndpoint)> endpoints)
+    private DnsEndpoint PlanEndpoint(Snapshot snapshot, Endpoint endpoint, Dictionary<string, (Endpoint, Node?, DnsEndpoint)> endpoints)
     {
-        var node = snapshot.Nodes.GetValueOrDefault(endpoint.NodeId)?.Name ?? endpoint.NodeId;
-        if (!_endpoints.TryGetValue(endpoint.Id, out var before) || !ReferenceEquals(before.Source, endpoint) || before.Node != node)
+        var node = snapshot.Nodes.GetValueOrDefault(endpoint.NodeId);
+        if (!_endpoints.TryGetValue(endpoint.Id, out var before) || !ReferenceEquals(before.Source, endpoint) || !ReferenceEquals(before.Node, node))
         {
             before = (endpoint, node, new DnsEndpoint
             {
@@ -105,7 +105,7 @@ public sealed class DnsPlanner(string nodeId, DnsForwardConfig forward, IReadOnl
                 Name = endpoint.Name,
                 Addresses = [.. new[] { endpoint.Address4, endpoint.Address6 }.OfType<IPAddress>()],
                 Weight = Math.Min(endpoint.Weight * SrvUnit, MostDnsWeight),
-                State = endpoint.State switch
+                State = Weights.StateOf(endpoint, node) switch
                 {
                     EndpointState.Healthy => DnsEndpointState.Healthy,
                     EndpointState.Recovering => DnsEndpointState.Recovering,
@@ -113,7 +113,7 @@ public sealed class DnsPlanner(string nodeId, DnsForwardConfig forward, IReadOnl
                     _ => DnsEndpointState.Unhealthy,
                 },
                 Aliases = endpoint.Aliases,
-                Node = node,
+                Node = node?.Name ?? endpoint.NodeId,
             });
         }
         endpoints[endpoint.Id] = before;

@@ -117,7 +117,7 @@ public static class VipPlanner
                     Address4 = endpoint.Address4,
                     Address6 = endpoint.Address6,
                     Mac = MacAddress.Parse(endpoint.Mac),
-                    Weight = Weights.Balanced(endpoint),
+                    Weight = Weights.Balanced(endpoint, snapshot.Nodes.GetValueOrDefault(endpoint.NodeId)),
                     Local = endpoint.NodeId == nodeId,
                 }),
         ],

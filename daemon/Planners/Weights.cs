@@ -10,8 +10,16 @@ public static class Weights
 {
     private const int Healthy = 8, Recovering = 2, Most = 65535;
 
+    /// <summary>An endpoint's state as traffic sees it: on a node that is being drained, it is draining.</summary>
+    /// <param name="node">The endpoint's node; null when the registry no longer has it.</param>
+    public static EndpointState StateOf(Endpoint endpoint, Node? node) =>
+        node?.Availability == NodeAvailability.Drain && endpoint.State is (EndpointState.Healthy or EndpointState.Recovering)
+            ? EndpointState.Draining
+            : endpoint.State;
+
     /// <summary>What the balancer uses, 0-65535.</summary>
-    public static int Balanced(Endpoint endpoint) => endpoint.State switch
+    /// <inheritdoc cref="StateOf"/>
+    public static int Balanced(Endpoint endpoint, Node? node) => StateOf(endpoint, node) switch
     {
         EndpointState.Healthy => Math.Min(endpoint.Weight * Healthy, Most),
         EndpointState.Recovering => Math.Min(endpoint.Weight * Recovering, Most),

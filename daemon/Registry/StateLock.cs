@@ -6,7 +6,7 @@ namespace OverlayNet.Daemon.Registry;
 /// <param name="Pid">Who holds it; null when it could not be read.</param>
 public sealed class StateLockedException(string directory, int? pid) : Exception(
     $"the state directory {directory} is in use by {(pid is null ? "another process" : $"process {pid}")}; "
-    + "stop it first, or give this daemon a state directory of its own (--state-dir)")
+    + "stop it first, or give this daemon a state directory of its own (--state)")
 {
     public int? Pid { get; } = pid;
 }

@@ -32,6 +32,18 @@ public class VipPlannerTests
     }
 
     [Fact]
+    public void A_drained_node_takes_no_new_connections()
+    {
+        var snapshot = With([Own(NodeA, 2), Endpoint("e1", NodeA, 11)]).Apply(new WatchMessage
+        {
+            Revision = 8,
+            Changes = [new RegistryChange { Node = Node(NodeA, "a", "192.0.2.1") with { Availability = NodeAvailability.Drain } }],
+        });
+
+        Assert.Equal(0, Assert.Single(VipPlanner.Plan(snapshot, NodeA, NoneGone).Networks[0].Services[0].RealServers).Weight);
+    }
+
+    [Fact]
     public void An_endpoint_whose_path_is_not_there_yet_takes_no_traffic()
     {
         var plan = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11, EndpointState.Starting)]), NodeA, NoneGone);

@@ -1,0 +1,113 @@
+using System.Globalization;
+using System.Text.Json;
+using OverlayNet.Contracts;
+using OverlayNet.Daemon.Diagnosis;
+using OverlayNet.Daemon.Hosting;
+using OverlayNet.Daemon.Registry;
+using static OverlayNet.Contracts.OverlayNetJson;
+
+namespace OverlayNet.Daemon.Api;
+
+/// <summary>What a node answers about itself, on its unix socket only: status, membership, attach and detach, DNS, events, doctor.</summary>
+internal static class NodeRoutes
+{
+    private const string Get = "GET", Post = "POST";
+
+    public static IReadOnlyList<ApiRoute> For(NodeDaemon daemon) =>
+    [
+        new(Get, "/v1/status", Access.Local, "How this node is", call => call.AnswerAsync(daemon.Status(), Default.StatusReport), null, Default.StatusReport),
+        new(Post, "/v1/init", Access.Local, "Make this node the first of a new cluster", async call =>
+        {
+            await daemon.Init(await call.BodyAsync(Default.InitRequest, strict: true).ConfigureAwait(false), call.Aborted).ConfigureAwait(false);
+            await call.AnswerAsync(daemon.Status(), Default.StatusReport).ConfigureAwait(false);
+        }, Default.InitRequest, Default.StatusReport),
+        new(Post, "/v1/cluster/join", Access.Local, "Join a cluster through one of its managers", async call =>
+        {
+            await daemon.Join(await call.BodyAsync(Default.JoinClusterRequest, strict: true).ConfigureAwait(false), call.Aborted).ConfigureAwait(false);
+            await call.AnswerAsync(daemon.Status(), Default.StatusReport).ConfigureAwait(false);
+        }, Default.JoinClusterRequest, Default.StatusReport),
+        new(Post, "/v1/leave", Access.Local, "End the membership and remove everything of it from this host", async call =>
+        {
+            await daemon.Leave(call.Flag("force"), call.Aborted).ConfigureAwait(false);
+            call.Context.Response.StatusCode = StatusCodes.Status204NoContent;
+        }, Success: StatusCodes.Status204NoContent, Query: [("force", "true: also when no manager answers, or this is the only one")]),
+        new(Post, "/v1/attach", Access.Local, "Attach a network namespace to a network", async call =>
+        {
+            var agent = daemon.RequireAgent();
+            var request = await call.BodyAsync(Default.AttachRequest, strict: true).ConfigureAwait(false);
+            await call.AnswerAsync(await agent.Attachments.Attach(request, call.Aborted).ConfigureAwait(false), Default.AttachResponse).ConfigureAwait(false);
+        }, Default.AttachRequest, Default.AttachResponse),
+        new(Post, "/v1/detach", Access.Local, "Take an endpoint of this node off its network", async call =>
+        {
+            var agent = daemon.RequireAgent();
+            var request = await call.BodyAsync(Default.DetachRequest, strict: true).ConfigureAwait(false);
+            await agent.Attachments.Detach(request, call.Aborted).ConfigureAwait(false);
+            call.Context.Response.StatusCode = StatusCodes.Status204NoContent;
+        }, Default.DetachRequest, Success: StatusCodes.Status204NoContent),
+        new(Get, "/v1/doctor", Access.Local, "What is wrong on this node, with evidence and remedy",
+            call => call.AnswerAsync(daemon.Doctor(), Default.DoctorReport), null, Default.DoctorReport),
+        new(Get, "/v1/events", Access.Local, "What happened: one JSON object a line", call => Events(call, daemon.RequireAgent().Events),
+            null, Default.ClusterEvent, ContentType: "application/x-ndjson",
+            Query: [("since", "a sequence number, or a duration such as 10m"), ("follow", "true: also what is to come")]),
+        new(Get, "/v1/dns/query", Access.Local, "What this node would answer, and why", async call => await call.AnswerAsync(
+            await DnsReports.Query(daemon.RequireAgent(), call.Query("name") ?? "", call.Query("type") ?? "A", call.Query("from") ?? "").ConfigureAwait(false),
+            Default.DnsQueryReport).ConfigureAwait(false), null, Default.DnsQueryReport,
+            Query: [("name", "the name asked for"), ("type", "record type; absent: A"), ("from", "name, id or address of the endpoint that asks; absent: the node")]),
+        new(Get, "/v1/dns/table", Access.Local, "Every record this node owns",
+            call => call.AnswerAsync(DnsReports.Table(daemon.RequireAgent(), call.Query("network") ?? ""), Default.ListString), null, Default.ListString,
+            Query: [("network", "name or id; absent: all")]),
+        new(Get, "/v1/dns/cache", Access.Local, "Answers of upstreams that are kept",
+            call => call.AnswerAsync(DnsReports.Cache(daemon.RequireAgent()), Default.ListString), null, Default.ListString),
+        new(Post, "/v1/dns/flush", Access.Local, "Forget answers of upstreams", call =>
+        {
+            daemon.RequireAgent().Dns.FlushCache(call.Query("domain"));
+            call.Context.Response.StatusCode = StatusCodes.Status204NoContent;
+            return Task.CompletedTask;
+        }, Success: StatusCodes.Status204NoContent, Query: [("domain", "only at and below this domain")]),
+    ];
+
+    private static async Task Events(ApiCall call, EventLog events)
+    {
+        var kept = Kept(call.Query("since"), events);
+        var response = call.Context.Response;
+        response.ContentType = "application/x-ndjson";
+        foreach (var entry in kept)
+            await Line(response, entry, call.Aborted).ConfigureAwait(false);
+        await response.Body.FlushAsync(call.Aborted).ConfigureAwait(false);
+        if (!call.Flag("follow"))
+            return;
+        await foreach (var entry in events.FollowAsync(kept.Count > 0 ? kept[^1].Sequence : 0, call.Aborted).ConfigureAwait(false))
+        {
+            await Line(response, entry, call.Aborted).ConfigureAwait(false);
+            await response.Body.FlushAsync(call.Aborted).ConfigureAwait(false);
+        }
+    }
+
+    private static IReadOnlyList<ClusterEvent> Kept(string? since, EventLog events)
+    {
+        if (since is null)
+            return events.Since(0);
+        if (long.TryParse(since, NumberStyles.None, CultureInfo.InvariantCulture, out var sequence))
+            return events.Since(sequence);
+        return Duration(since) is { } duration
+            ? events.Since(TimeProvider.System.GetUtcNow() - duration)
+            : throw Refuse.Invalid("invalid-query", "since", since, "it is neither a sequence number nor a duration", "write a number, or 30s, 10m, 2h, 1d");
+    }
+
+    private static async Task Line(HttpResponse response, ClusterEvent entry, CancellationToken cancellation) =>
+        await response.Body.WriteAsync(new ReadOnlyMemory<byte>([.. JsonSerializer.SerializeToUtf8Bytes(entry, Default.ClusterEvent), (byte)'\n']), cancellation).ConfigureAwait(false);
+
+    private static TimeSpan? Duration(string text)
+    {
+        if (text.Length < 2 || !double.TryParse(text[..^1], NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var count))
+            return null;
+        return text[^1] switch
+        {
+            's' => TimeSpan.FromSeconds(count),
+            'm' => TimeSpan.FromMinutes(count),
+            'h' => TimeSpan.FromHours(count),
+            'd' => TimeSpan.FromDays(count),
+            _ => null,
+        };
+    }
+}

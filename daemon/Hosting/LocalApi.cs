@@ -1,0 +1,59 @@
+using OverlayNet.Contracts;
+using OverlayNet.Daemon.Api;
+using OverlayNet.Daemon.Registry;
+
+namespace OverlayNet.Daemon.Hosting;
+
+/// <summary>
+/// A node's unix socket: its own routes, and the registry's. A manager answers the latter itself; a worker answers
+/// reads from its copy and passes the rest on to a manager, which decides what a worker may do.
+/// </summary>
+internal static class LocalApi
+{
+    private const string DocumentPath = "/v1/openapi.json";
+
+    public static void Map(IEndpointRouteBuilder app, NodeDaemon daemon, Func<Member> member, ILogger logger)
+    {
+        // Before the node is a member its own routes work on nothing.
+        var alone = new ManagerApiServices(null, null, null) { Logger = logger };
+        var own = NodeRoutes.For(daemon);
+        var document = new Lazy<string>(() => OpenApiDocument.Build([.. own, .. ManagerRoutes.All]).ToJsonString());
+        foreach (var route in own)
+            app.MapMethods(route.Path, [route.Method], context => ManagerApi.HandleAsync(context, route, alone));
+        foreach (var route in ManagerRoutes.All)
+        {
+            var local = route.Path == DocumentPath
+                ? route with { Handle = call => Document(call.Context, document.Value) }
+                : route with { Handle = call => Registry(call, route, member()) };
+            app.MapMethods(route.Path, [route.Method], context => ManagerApi.HandleAsync(context, local, alone));
+        }
+    }
+
+    private static Task Registry(ApiCall call, ApiRoute route, Member member) =>
+        member.Registry is not null || (route.Method == "GET" && route.Access == Access.Read)
+            ? ManagerApi.HandleAsync(call.Context, route, member.Services)
+            : PassOn(call.Context, member);
+
+    private static Task Document(HttpContext context, string text)
+    {
+        context.Response.ContentType = "application/json";
+        return context.Response.WriteAsync(text, context.RequestAborted);
+    }
+
+    private static async Task PassOn(HttpContext context, Member member)
+    {
+        using var body = new MemoryStream();
+        await context.Request.Body.CopyToAsync(body, context.RequestAborted).ConfigureAwait(false);
+        using var response = await member.Agent.Registry.Forward(
+            () => new HttpRequestMessage(new HttpMethod(context.Request.Method), context.Request.Path + context.Request.QueryString)
+            {
+                Content = body.Length > 0 ? new ByteArrayContent(body.ToArray()) : null,
+            },
+            context.RequestAborted).ConfigureAwait(false);
+        context.Response.StatusCode = (int)response.StatusCode;
+        context.Response.ContentType = response.Content.Headers.ContentType?.ToString();
+        if (response.Headers.TryGetValues(Protocol.RevisionHeader, out var revision))
+            context.Response.Headers[Protocol.RevisionHeader] = revision.First();
+        await response.Content.CopyToAsync(context.Response.Body, context.RequestAborted).ConfigureAwait(false);
+    }
+}
