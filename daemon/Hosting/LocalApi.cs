@@ -29,10 +29,16 @@ internal static class LocalApi
         }
     }
 
-    private static Task Registry(ApiCall call, ApiRoute route, Member member) =>
-        member.Registry is not null || (route.Method == "GET" && route.Access == Access.Read)
-            ? ManagerApi.HandleAsync(call.Context, route, member.Services)
-            : PassOn(call.Context, member);
+    private static Task Registry(ApiCall call, ApiRoute route, Member member)
+    {
+        if (member.Registry is not null || (route.Method == "GET" && route.Access == Access.Read))
+            return ManagerApi.HandleAsync(call.Context, route, member.Services);
+        if (route.Access != Access.Manage)
+            return PassOn(call.Context, member);
+        // As in Swarm. A manager would refuse it as well; said here it also holds while none answers.
+        var managers = member.Services.Current.Nodes.Values.Where(node => node.Role == NodeRole.Manager).Select(node => $"{node.Name} ({node.Address})");
+        throw Refuse.Conflict("not-a-manager", "node", member.Agent.Membership.NodeName, "it is a worker, and workers change only what is about themselves", $"run the command on a manager: {string.Join(", ", managers)}");
+    }
 
     private static Task Document(HttpContext context, string text)
     {
