@@ -31,6 +31,9 @@ internal sealed class NetworkReconciler(Reconciliation account, OverlayConfig co
         Hairpin = false,
     };
 
+    // Links the kernel itself puts into every new namespace when the module is loaded.
+    private static readonly HashSet<string> FallbackKinds = ["ifb", "dummy", "sit", "ipip", "ip6tnl", "gre", "gretap", "erspan", "ip6gre", "vti", "vti6"];
+
     private static readonly BridgeOptions Bridge = new() { MulticastSnooping = false, Stp = false, DefaultPvid = 0, ForwardDelay = TimeSpan.Zero };
 
     private readonly OwnershipMark mark = new(config.ClusterId, config.NodeId, network.Name);
@@ -78,7 +81,7 @@ internal sealed class NetworkReconciler(Reconciliation account, OverlayConfig co
             return true;
         }
         // Ours may have died between making the namespace and marking it; then nothing is in it yet.
-        if (loopback.Alias is null && all.All(link => link.Kind is null or "ifb" or "sit" or "ip6tnl" or "gre"))
+        if (loopback.Alias is null && all.All(link => link.Kind is null || FallbackKinds.Contains(link.Kind)))
             return account.Send(network.Name, socket, [.. LinkDifference.Requests(loopback, new LinkChange { Alias = mark.ToString(), Up = true })]);
         account.Fail(network.Name, $"use network namespace {network.Netns}",
             loopback.Alias is null
@@ -114,7 +117,7 @@ internal sealed class NetworkReconciler(Reconciliation account, OverlayConfig co
                 Vni = network.Vni,
                 Port = config.VxlanPort,
                 Local = config.UnderlayAddress,
-                UdpZeroChecksum6Tx = true,
+                // Sent with a checksum all the same: not every network passes UDP over IPv6 without (RFC 6936 section 4).
                 UdpZeroChecksum6Rx = true,
             },
         });

@@ -21,7 +21,7 @@ public sealed class OverlayMonitor : IDisposable
 {
     private readonly Action<OverlayEvent> heard;
     private readonly Lock gate = new();
-    private readonly Dictionary<string, NetlinkMonitor> networks = [];
+    private readonly Dictionary<string, Listener> networks = [];
     private readonly HashSet<string> vanished = [];
     private readonly FileSystemWatcher pins;
     private readonly NetlinkMonitor host;
@@ -60,15 +60,15 @@ public sealed class OverlayMonitor : IDisposable
             config = desired;
             vanished.IntersectWith(desired.Networks.SelectMany(network => network.Endpoints).Select(endpoint => endpoint.Id));
             var wanted = desired.Networks.ToDictionary(network => network.Netns);
-            foreach (var (name, monitor) in networks.Where(pair => !wanted.ContainsKey(pair.Key)).ToList())
+            foreach (var (name, listener) in networks.Where(pair => !wanted.ContainsKey(pair.Key)).ToList())
             {
                 networks.Remove(name);
-                stop.Add(monitor);
+                stop.Add(listener.Monitor);
             }
             foreach (var (name, network) in wanted)
             {
-                if (!networks.ContainsKey(name) && Listen(network) is { } monitor)
-                    networks[name] = monitor;
+                if (!networks.ContainsKey(name) && Listen(network) is { } listener)
+                    networks[name] = listener;
             }
         }
         // Outside the lock: the thread that ends here may be waiting for it.
@@ -87,7 +87,7 @@ public sealed class OverlayMonitor : IDisposable
             if (disposed)
                 return;
             disposed = true;
-            stop = [.. networks.Values, host];
+            stop = [.. networks.Values.Select(listener => listener.Monitor), host];
             networks.Clear();
         }
         pins.Dispose();
@@ -95,12 +95,12 @@ public sealed class OverlayMonitor : IDisposable
             monitor.Dispose();
     }
 
-    private NetlinkMonitor? Listen(OverlayNetwork network)
+    private Listener? Listen(OverlayNetwork network)
     {
         try
         {
             using var netns = NamedNamespaces.OpenPinned(network.Netns);
-            return new NetlinkMonitor(netns, RouteGroups.All, notification => OnNetwork(network.Name, notification), () => OnMissed(network.Name));
+            return new Listener(network.Name, netns, OnNetwork, OnMissed);
         }
         catch (KernelException)
         {
@@ -109,27 +109,33 @@ public sealed class OverlayMonitor : IDisposable
         }
     }
 
-    private void OnNetwork(string network, RouteNotification notification)
+    private void OnNetwork(Listener network, RouteNotification notification)
     {
         switch (notification)
         {
             case { Removed: true, Subject: Link link }:
-                var endpoint = Endpoints().FirstOrDefault(pair => pair.Network == network && pair.Endpoint.HostInterface == link.Name).Endpoint;
-                if (endpoint is null || !Check(network, endpoint))
-                    Raise(new OverlayChanged(network));
+                var endpoint = Endpoints().FirstOrDefault(pair => pair.Network == network.Name && pair.Endpoint.HostInterface == link.Name).Endpoint;
+                if (endpoint is null || !Check(network.Name, endpoint))
+                    Raise(new OverlayChanged(network.Name));
                 break;
-            // Resolution of what the node itself talks to comes and goes all the time; only static entries are ours.
-            case { Subject: Neighbour neighbour } when !neighbour.State.HasFlag(NeighbourState.Permanent):
+            // Resolution of what the node itself talks to comes and goes all the time on its link; the bridge's entries are ours.
+            case { Subject: Neighbour neighbour } when neighbour.Interface != network.Bridge:
                 break;
             default:
-                Raise(new OverlayChanged(network));
+                Raise(new OverlayChanged(network.Name));
                 break;
         }
     }
 
     private void OnHost(RouteNotification notification)
     {
-        if (notification.Subject is not Link link || link.Name.StartsWith(TransitReconciler.OutsidePrefix, StringComparison.Ordinal))
+        var ours = notification.Subject switch
+        {
+            Link link => link.Name.StartsWith(TransitReconciler.OutsidePrefix, StringComparison.Ordinal),
+            LinkAddress address => TransitAddresses.Range4.Contains(address.Address) || TransitAddresses.Range6.Contains(address.Address),
+            _ => false,
+        };
+        if (ours)
             Raise(new OverlayChanged(null));
     }
 
@@ -185,5 +191,32 @@ public sealed class OverlayMonitor : IDisposable
             if (!disposed)
                 heard(what);
         }
+    }
+
+    /// <summary>The ear in one network's namespace.</summary>
+    private sealed class Listener
+    {
+        private volatile int bridge;
+
+        internal Listener(string name, NetworkNamespace netns, Action<Listener, RouteNotification> changed, Action<string> missed)
+        {
+            Name = name;
+            using var socket = NetlinkSocket.Open(NetlinkProtocol.Route, netns);
+            Monitor = new NetlinkMonitor(netns, RouteGroups.All, notification =>
+            {
+                if (notification is { Removed: false, Subject: Link { Name: NetworkReconciler.BridgeName } link })
+                    bridge = link.Index;
+                changed(this, notification);
+            }, () => missed(name));
+            if (new RouteLinks(socket).Get(NetworkReconciler.BridgeName) is { } present)
+                bridge = present.Index;
+        }
+
+        internal string Name { get; }
+
+        internal NetlinkMonitor Monitor { get; }
+
+        /// <summary>Index of the bridge; 0 while there is none.</summary>
+        internal int Bridge => bridge;
     }
 }

@@ -75,7 +75,7 @@ public sealed class MonitorTests : IDisposable
             {
             }
             Shell.Run(damage);
-            Wait<OverlayChanged>();
+            Wait<OverlayChanged>(damage);
             Assert.NotEmpty(host.Apply().Changes);
             Assert.True(host.Apply().InSync, damage);
             monitor.Watch(host.Config);
@@ -93,14 +93,14 @@ public sealed class MonitorTests : IDisposable
         Assert.Equal(new EndpointVanished("web", "web-11"), Wait<EndpointVanished>());
     }
 
-    private T Wait<T>() where T : OverlayEvent
+    private T Wait<T>(string after = "") where T : OverlayEvent
     {
         while (events.TryTake(out var item, TimeSpan.FromSeconds(20)))
         {
             if (item is T wanted)
                 return wanted;
         }
-        throw new TimeoutException($"no {typeof(T).Name}");
+        throw new TimeoutException($"no {typeof(T).Name} after {after}");
     }
 
     private static void WaitUntil(Func<bool> condition)
