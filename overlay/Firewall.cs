@@ -15,6 +15,9 @@ internal static class Firewall
     // NF_CT_STATE_BIT of invalid and new (linux/netfilter/nf_conntrack_common.h).
     private static readonly uint NewOrInvalid = 1u | 8u;
 
+    // IPS_DST_NAT (same header): the destination was translated, which on this way only publishing a port does.
+    private static readonly uint Published = 1u << 5;
+
     /// <summary>The host's table of one node; several daemons may share a host's namespace.</summary>
     internal static NfTable HostTable(OverlayConfig config) => new(NfFamily.Inet, $"overlaynet-{config.NodeShortId}");
 
@@ -54,8 +57,10 @@ internal static class Firewall
                 .Chain(NfChain.Base("output", "filter", NfHook.Output, NfPriority.Raw), noTrack)
                 .Chain(NfChain.Base("forward", "filter", NfHook.Forward, NfPriority.Filter),
                     Rule("no way from network to network", e => Output(Input(e, transit), transit).Verdict(NfVerdict.Drop)),
-                    Rule("only answers come back", e => Output(e, transit).Ct(NfCt.State, 0)
-                        .Bitwise(0, 0, BitConverter.GetBytes(NewOrInvalid), new byte[4]).Compare(NfCompare.NotEqual, 0, new byte[4]).Verdict(NfVerdict.Drop)))
+                    Rule("only answers come back, and what goes to published ports", e => Output(e, transit).Ct(NfCt.State, 0)
+                        .Bitwise(0, 0, BitConverter.GetBytes(NewOrInvalid), new byte[4]).Compare(NfCompare.NotEqual, 0, new byte[4])
+                        .Ct(NfCt.Status, 0).Bitwise(0, 0, BitConverter.GetBytes(Published), new byte[4]).Compare(NfCompare.Equal, 0, new byte[4])
+                        .Verdict(NfVerdict.Drop)))
                 .Chain(NfChain.Base("postrouting", "nat", NfHook.PostRouting, NfPriority.SourceNat),
                     Rule("to the outside", e => FromTransit(e, TransitAddresses.Range4, transit).Masquerade()),
                     Rule("to the outside (IPv6)", e => FromTransit(e, TransitAddresses.Range6, transit).Masquerade()))

@@ -31,6 +31,9 @@ public sealed record VipNetwork
     public IPAddress? NodeAddress4 { get; init; }
     public IPAddress? NodeAddress6 { get; init; }
 
+    /// <summary>Interface inside the network's namespace that leads to the host, by which published ports come in; without it nothing is published.</summary>
+    public string Uplink { get; init; } = "up0";
+
     /// <summary>The endpoints on this node: whatever must be in place where traffic starts or ends.</summary>
     public IReadOnlyList<VipTask> Tasks { get; init; } = [];
     public IReadOnlyList<VipService> Services { get; init; } = [];

@@ -5,6 +5,7 @@ using OverlayNet.Vip.Balancers;
 using OverlayNet.Vip.Balancers.Ebpf;
 using OverlayNet.Vip.Balancers.Ipvs;
 using OverlayNet.Vip.Balancers.Nft;
+using OverlayNet.Vip.Ingress;
 
 namespace OverlayNet.Daemon.Agent;
 
@@ -18,5 +19,6 @@ internal static class BalancerFactory
             new NftBalancer(time),
         ],
         loggers.CreateLogger<BalancerSet>(),
-        options.Balancer.ToString().ToLowerInvariant());
+        options.Balancer.ToString().ToLowerInvariant(),
+        new PublishedPorts(ObjectNames.ShortId(membership.NodeId)));
 }

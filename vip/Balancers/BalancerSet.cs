@@ -1,9 +1,11 @@
 using Microsoft.Extensions.Logging;
+using OverlayNet.Vip.Ingress;
 
 namespace OverlayNet.Vip.Balancers;
 
 /// <summary>All the writers of a node behind one Apply: chooses the path of each service and gives each writer its share. Not thread-safe.</summary>
-public sealed partial class BalancerSet(IReadOnlyList<IBalancer> writers, ILogger logger, string defaultBalancer = BalancerNames.Auto) : IDisposable
+/// <param name="ingress">Publishes ports once the VIPs are in place; null: none are published.</param>
+public sealed partial class BalancerSet(IReadOnlyList<IBalancer> writers, ILogger logger, string defaultBalancer = BalancerNames.Auto, PublishedPorts? ingress = null) : IDisposable
 {
     private readonly Dictionary<string, string?> said = [];
 
@@ -15,7 +17,7 @@ public sealed partial class BalancerSet(IReadOnlyList<IBalancer> writers, ILogge
     {
         foreach (var writer in writers)
             SayAvailability(writer);
-        var report = ForEachWriter(config, (writer, share) => writer.Apply(share));
+        var report = ForEachWriter(config, (writer, share) => writer.Apply(share), share => ingress?.Apply(share));
         foreach (var change in report.Changes)
         {
             if (change.Mended)
@@ -34,7 +36,8 @@ public sealed partial class BalancerSet(IReadOnlyList<IBalancer> writers, ILogge
     }
 
     /// <summary>What <see cref="Apply"/> would change; reads only.</summary>
-    public VipReport Observe(VipConfig config) => ForEachWriter(config, (writer, share) => writer.Observe(share));
+    public VipReport Observe(VipConfig config) =>
+        ForEachWriter(config, (writer, share) => writer.Observe(share), share => ingress?.Observe(share));
 
     /// <summary>Counters of every usable writer; the flows of a real server are the sum over the writers.</summary>
     public IReadOnlyList<RealServerStatistics> ReadStatistics(VipConfig config)
@@ -49,7 +52,7 @@ public sealed partial class BalancerSet(IReadOnlyList<IBalancer> writers, ILogge
             writer.Dispose();
     }
 
-    private VipReport ForEachWriter(VipConfig config, Func<IBalancer, VipConfig, BalancerReport> act)
+    private VipReport ForEachWriter(VipConfig config, Func<IBalancer, VipConfig, BalancerReport> act, Func<VipConfig, BalancerReport?> publish)
     {
         var paths = Paths(config);
         var changes = new List<VipChange>();
@@ -73,6 +76,11 @@ public sealed partial class BalancerSet(IReadOnlyList<IBalancer> writers, ILogge
             errors.AddRange(report.Errors);
             if (report.NextDue is { } next && (due is null || next < due))
                 due = next;
+        }
+        if (publish(config) is { } published)
+        {
+            changes.AddRange(published.Changes);
+            errors.AddRange(published.Errors);
         }
         return new VipReport
         {

@@ -18,7 +18,7 @@ internal sealed class LingeringSocket(BackgroundCloser closer)
         lock (gate)
         {
             // The path may stand for another namespace by now. The kernel's number of a namespace is not given again while we hold it.
-            var current = new FileInfo($"/proc/self/fd/{netns.Fd}").LinkTarget;
+            var current = netns.Identity;
             if (open is not null && current != identity)
                 CloseNow();
             open ??= NfTables.Open(netns);
