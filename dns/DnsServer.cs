@@ -24,6 +24,7 @@ public sealed partial class DnsServer : IDisposable
     private readonly ILogger _logger;
     private readonly TimeProvider _time;
     private readonly ServerCookies _cookies;
+    private readonly QuerySampler? _sampler;
     private readonly WorkerPool _workers;
     private readonly Forwarder _forwarder;
     private readonly ForwardDispatcher _dispatcher;
@@ -58,7 +59,8 @@ public sealed partial class DnsServer : IDisposable
         _logger = logger;
         _time = time ?? TimeProvider.System;
         _cookies = new ServerCookies(_time, options.CookieSecret);
-        _workers = new WorkerPool(_cookies);
+        _sampler = options.LogEvery > 0 ? new QuerySampler(logger, options.LogEvery) : null;
+        _workers = new WorkerPool(_cookies, _sampler);
         _forwarder = new Forwarder(options, logger, _time);
         _dispatcher = new ForwardDispatcher(_forwarder, _workers, options);
         _zone = MakeZone(_config);
@@ -68,7 +70,7 @@ public sealed partial class DnsServer : IDisposable
         for (var i = 0; i < _udp.Length; i++)
         {
             _udp[i] = new UdpLoop(
-                i, new QueryProcessor(_cookies), new RateLimiter(options.ClientQueriesPerSecond, _time.TimestampFrequency), _dispatcher, _time);
+                i, new QueryProcessor(_cookies, _sampler), new RateLimiter(options.ClientQueriesPerSecond, _time.TimestampFrequency), _dispatcher, _time);
         }
     }
 
@@ -203,6 +205,7 @@ public sealed partial class DnsServer : IDisposable
             loop.Dispose();
         _tcp.Dispose();
         _forwarder.Dispose();
+        _sampler?.Dispose();
     }
 
     public void Dispose() => Stop();

@@ -38,6 +38,9 @@ public sealed record DnsServerOptions
     /// <summary>Time for a forwarded query in all; below the five seconds that resolvers wait.</summary>
     public TimeSpan ForwardTotal { get; init; } = TimeSpan.FromMilliseconds(4500);
 
+    /// <summary>Log every n-th query a thread answers, at level Information; 0: none.</summary>
+    public int LogEvery { get; init; }
+
     /// <summary>Secret of the server cookies (16 octets), the same on all nodes and after a restart; null: random.</summary>
     public byte[]? CookieSecret { get; init; }
 

@@ -24,17 +24,24 @@ public static class DnsSockets
     /// <exception cref="SocketException">The kernel refused; the message names the endpoint.</exception>
     public static (SafeFileHandle Udp, SafeFileHandle Tcp) Open(IPEndPoint endpoint, bool freeBind = false, bool reusePort = false)
     {
-        var udp = OpenUdp(endpoint, freeBind, reusePort);
-        try
+        for (var attempt = 0; ; attempt++)
         {
-            // Port 0 asks for any; both transports then share the one the kernel chose.
-            var bound = new IPEndPoint(endpoint.Address, GetPort(udp));
-            return (udp, OpenTcp(bound, freeBind, reusePort));
-        }
-        catch
-        {
-            udp.Dispose();
-            throw;
+            var udp = OpenUdp(endpoint, freeBind, reusePort);
+            try
+            {
+                // Port 0 asks for any; both transports then share the one the kernel chose for UDP.
+                var bound = new IPEndPoint(endpoint.Address, GetPort(udp));
+                return (udp, OpenTcp(bound, freeBind, reusePort));
+            }
+            catch (SocketException error) when (endpoint.Port == 0 && error.SocketErrorCode == SocketError.AddressAlreadyInUse && attempt < 16)
+            {
+                udp.Dispose();
+            }
+            catch
+            {
+                udp.Dispose();
+                throw;
+            }
         }
     }
 

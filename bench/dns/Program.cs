@@ -3,13 +3,6 @@ using OverlayNet.Bench.Dns;
 if (args.Length > 0 && args[0] == "host")
     return Host.Run(args[1..]);
 
-if (args is ["load"])
-{
-    Console.WriteLine(InProcess.LoadMillion());
-    Console.WriteLine(InProcess.Update(500));
-    return 0;
-}
-
 var quick = args.Contains("--quick");
 var json = args.Contains("--json");
 if (args.Any(a => a is not ("--quick" or "--json")))

@@ -182,10 +182,12 @@ internal sealed unsafe partial class QueryProcessor
         foreach (var address in view.Addresses)
         {
             var v4 = address.AddressFamily == AddressFamily.InterNetwork;
-            if (query.Type != (ushort)(v4 ? RrType.A : RrType.AAAA) || _limit - _position < 28)
+            var type = v4 ? RrType.A : RrType.AAAA;
+            var asked = query.Type == (ushort)type || (query.Type == (ushort)RrType.ANY && _answers == 0);
+            if (!asked || _limit - _position < 28)
                 continue;
             var p = WritePointer(_packet + _position, 0);
-            p = WriteHead(p, v4 ? RrType.A : RrType.AAAA, view.Zone.NegativeTtl, v4 ? 4 : 16);
+            p = WriteHead(p, type, view.Zone.NegativeTtl, v4 ? 4 : 16);
             address.TryWriteBytes(new Span<byte>(p, 16), out var size);
             _position = (int)(p - _packet) + size;
             _answers++;

@@ -28,9 +28,16 @@ internal sealed unsafe partial class QueryProcessor
     private int _rcode;
     private bool _authenticated;
 
-    public QueryProcessor(ServerCookies cookies)
+    private readonly Server.QuerySampler? _sampler;
+    private int _untilSample;
+
+    /// <param name="cookies">Answers the COOKIE option.</param>
+    /// <param name="sampler">Where every n-th query is reported; null: nowhere.</param>
+    public QueryProcessor(ServerCookies cookies, Server.QuerySampler? sampler = null)
     {
         _cookies = cookies;
+        _sampler = sampler;
+        _untilSample = sampler?.Every ?? int.MaxValue;
         _random = BitConverter.ToUInt64(System.Security.Cryptography.RandomNumberGenerator.GetBytes(8)) | 1;
     }
 
@@ -194,6 +201,12 @@ internal sealed unsafe partial class QueryProcessor
         if (query.HasOpt)
             WriteOpt(ref query, tcp, client);
         WriteHeader(questions: 1);
+        if (_sampler is not null && --_untilSample <= 0)
+        {
+            _untilSample = _sampler.Every;
+            _sampler.Take(client, query.Name, (RrType)query.Type, (Rcode)_rcode);
+        }
+
         return _position;
     }
 

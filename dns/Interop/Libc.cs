@@ -137,6 +137,8 @@ internal static unsafe partial class Libc
     public static int RecvMMsg(int fd, MMsgHdr* vector, int count, bool wait) =>
         Result(RecvMMsgRaw(fd, vector, (uint)count, wait ? MSG_WAITFORONE : MSG_DONTWAIT, null));
 
+    public static void SetNonBlocking(int fd) => FcntlRaw(fd, F_SETFL, FcntlRaw(fd, F_GETFL, 0) | O_NONBLOCK);
+
     /// <summary>Makes receiving block, at most for the given time.</summary>
     public static void SetBlocking(int fd, TimeSpan timeout)
     {

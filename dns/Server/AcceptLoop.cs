@@ -34,6 +34,8 @@ internal sealed unsafe class AcceptLoop : IDisposable
 
     public void Add(ListenerSocket socket)
     {
+        // A connection may be reset between epoll's word and accept, which must not wait for the next one then.
+        Libc.SetNonBlocking(socket.Fd);
         var key = Interlocked.Increment(ref _next);
         _sockets[key] = socket;
         var result = Libc.EpollAdd(_epoll, socket.Fd, Libc.EPOLLIN, key);

@@ -32,7 +32,7 @@ internal sealed unsafe class AnswerWorker
 }
 
 /// <summary>Workers that are not in use, and the counters of all there ever were.</summary>
-internal sealed class WorkerPool(ServerCookies cookies)
+internal sealed class WorkerPool(ServerCookies cookies, QuerySampler? sampler)
 {
     private readonly ConcurrentBag<AnswerWorker> _idle = [];
     private readonly ConcurrentBag<DnsCounters> _counters = [];
@@ -43,7 +43,7 @@ internal sealed class WorkerPool(ServerCookies cookies)
     {
         if (_idle.TryTake(out var worker))
             return worker;
-        worker = new AnswerWorker(new QueryProcessor(cookies));
+        worker = new AnswerWorker(new QueryProcessor(cookies, sampler));
         _counters.Add(worker.Processor.Counters);
         return worker;
     }

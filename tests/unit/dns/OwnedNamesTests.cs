@@ -126,6 +126,8 @@ public sealed class OwnedNamesTests : IDisposable
         Assert.Equal(RrType.SOA, Assert.Single(_server.Ask("overlay.internal", RrType.SOA).Answers).Type);
         Assert.Equal(["ns.overlay.internal."], _server.Ask("overlay.internal", RrType.NS).Data);
         Assert.Equal(["10.1.0.1"], _server.Ask("ns.overlay.internal", RrType.A).Data);
+        Assert.Equal(["10.1.0.1"], _server.Ask("ns.overlay.internal", RrType.ANY).Data);
+        Assert.Empty(_server.Ask("ns.overlay.internal", RrType.AAAA).Answers);
     }
 
     [Fact]
