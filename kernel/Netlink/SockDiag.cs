@@ -6,8 +6,9 @@ namespace OverlayNet.Kernel.Netlink;
 /// <summary>A socket as the kernel's socket diagnosis shows it.</summary>
 /// <param name="State">TCP_ESTABLISHED (1) and so on (net/tcp_states.h); a UDP socket is established (1) or closed (7): connected or not.</param>
 /// <param name="Cookie">The kernel's number of the socket (SO_COOKIE), also seen by BPF programs.</param>
+/// <param name="Inode">As in <c>/proc/PID/fd</c>; 0 once its owner closed it.</param>
 /// <param name="Storage">Its value in the BPF socket storage asked for; null when it has none. The kernel gives it for TCP only.</param>
-public sealed record DiagSocket(byte Family, byte Protocol, byte State, IPEndPoint Local, IPEndPoint Remote, ulong Cookie, byte[]? Storage)
+public sealed record DiagSocket(byte Family, byte Protocol, byte State, IPEndPoint Local, IPEndPoint Remote, ulong Cookie, uint Inode, byte[]? Storage)
 {
     /// <summary>struct inet_diag_sockid: addresses, ports, interface and cookie, to name the socket to the kernel again.</summary>
     internal InetDiagSocketId Id { get; init; }
@@ -93,7 +94,7 @@ public static class SockDiag
         return new DiagSocket(header.Family, protocol, header.State,
             new IPEndPoint(new IPAddress(new ReadOnlySpan<byte>(id.Source, length)), (ushort)IPAddress.NetworkToHostOrder((short)id.SourcePort)),
             new IPEndPoint(new IPAddress(new ReadOnlySpan<byte>(id.Destination, length)), (ushort)IPAddress.NetworkToHostOrder((short)id.DestinationPort)),
-            id.Cookie[0] | (ulong)id.Cookie[1] << 32, storage)
+            id.Cookie[0] | (ulong)id.Cookie[1] << 32, header.Inode, storage)
         { Id = id };
     }
 

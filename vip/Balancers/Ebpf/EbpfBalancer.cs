@@ -15,16 +15,17 @@ public sealed class EbpfBalancer : IBalancer
     /// <summary>Each daemon's pins are in a directory of its own below.</summary>
     public const string PinRoot = BpfFileSystem.Root + "/overlaynet";
 
-    private static readonly TimeSpan probeAgainAfter = TimeSpan.FromSeconds(60), auditAfter = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan probeAgainAfter = TimeSpan.FromSeconds(60), auditAfter = TimeSpan.FromSeconds(5), moveAgainAfter = TimeSpan.FromSeconds(1);
 
     private readonly string directory;
     private readonly string? wantedCgroup;
     private readonly TimeProvider time;
     private readonly ContainerCookies cookies = new();
     private readonly Dictionary<ulong, NetnsNetworks> netns = [];
-    private readonly HashSet<(uint Backend, uint Generation)> reaped = [];
+    private readonly HashSet<(uint Backend, uint Generation)> moved = [];
+    private readonly HashSet<(uint Backend, uint Generation)> waiting = [];
     private BalancerAvailability? availability;
-    private long probedAt, auditedAt;
+    private long probedAt, auditedAt, movedAt;
     private string cgroup = "";
     private SocketServices? tables;
     private SocketHooks hooks = new();
@@ -111,7 +112,8 @@ public sealed class EbpfBalancer : IBalancer
     /// <summary>Closes what this process holds. The pins, and with them the VIPs, stay.</summary>
     public void Dispose() => Close();
 
-    private DateTimeOffset? NextDue => tables?.NextDue is { } wait ? time.GetUtcNow() + wait : null;
+    private DateTimeOffset? NextDue => tables?.NextDue is not { } wait ? null
+        : time.GetUtcNow() + (waiting.Count > 0 && wait > moveAgainAfter ? moveAgainAfter : wait);
 
     /// <param name="networks">Those with services.</param>
     /// <param name="all">Containers of the others may still have sockets to what was removed.</param>
@@ -268,36 +270,60 @@ public sealed class EbpfBalancer : IBalancer
         [.. wanted.Where(entry => !netns.TryGetValue(entry.Key, out var have) || !have.Equals(entry.Value))];
 
     /// <summary>
-    /// Departed real servers: datagram sockets connected to them end at once (nothing tells them that nobody listens),
-    /// streams at the deadline.
+    /// Departed real servers: connected datagram sockets move on at once (nothing would tell their owners that nobody
+    /// listens), streams end at the deadline.
     /// </summary>
     private void Reap(IReadOnlyList<VipNetwork> networks, List<VipChange> changes, List<VipError> errors)
     {
         if (tables!.Departed.Count == 0)
             return;
+        var bound = tables.Departed.Where(real => tables.Live(real.Backend) > 0 && !moved.Contains(Binding(real))).ToArray();
+        if (bound.Length > 0 && (time.GetElapsedTime(movedAt) >= moveAgainAfter || bound.Any(real => !waiting.Contains(Binding(real)))))
+        {
+            movedAt = time.GetTimestamp();
+            var reaper = Reaper(bound);
+            var (some, destroyed, left) = reaper.MoveDatagrams();
+            (left > 0 ? waiting : moved).UnionWith(bound.Select(Binding));
+            Say(some, "moved to other real servers");
+            Say(destroyed, "of removed real servers destroyed");
+            Fail(reaper);
+        }
         var due = tables.Due();
-        var fresh = tables.Departed.Where(real => tables.Live(real.Backend) > 0 && reaped.Add((real.Backend, tables.Generation(real.Backend)))).ToArray();
-        Destroy(fresh, [VipPort.Udp]);
-        Destroy([.. due.Where(real => tables.Live(real.Backend) > 0)], [VipPort.Tcp, VipPort.Udp]);
+        var doomed = due.Where(real => tables.Live(real.Backend) > 0).ToArray();
+        if (doomed.Length > 0)
+        {
+            var reaper = Reaper(doomed);
+            Say(reaper.Destroy(), "of removed real servers destroyed");
+            Fail(reaper);
+        }
         foreach (var real in due)
         {
-            reaped.Remove((real.Backend, tables.Generation(real.Backend)));
+            moved.Remove(Binding(real));
+            waiting.Remove(Binding(real));
             tables.Forget(real);
         }
 
-        void Destroy(Departed[] doomed, ReadOnlySpan<byte> protocols)
+        (uint, uint) Binding(Departed real) => (real.Backend, tables.Generation(real.Backend));
+
+        SocketReaper Reaper(Departed[] reals)
         {
-            if (doomed.Length == 0)
-                return;
-            var bindings = doomed.Select(real => (real.Backend, tables.Generation(real.Backend))).ToHashSet();
-            var paths = networks
-                .Where(network => doomed.Any(real => real.NetworkId is null || real.NetworkId == network.Id))
-                .SelectMany(network => network.Tasks).Select(task => task.NetnsPath).Distinct();
-            var (destroyed, failed) = SocketReaper.Destroy(paths, tables.Maps, protocols, (backend, generation) => bindings.Contains((backend, generation)));
-            if (destroyed > 0)
-                changes.Add(Change("all", $"{destroyed} sockets of {doomed.Length} removed real servers destroyed"));
-            errors.AddRange(failed.Select(failure => Error("all", failure.Error.Message, failure.Path, gone: !File.Exists(failure.Path))));
+            var bindings = reals.Select(Binding).ToHashSet();
+            string[] paths =
+            [
+                .. networks.Where(network => reals.Any(real => real.NetworkId is null || real.NetworkId == network.Id))
+                    .SelectMany(network => network.Tasks).Select(task => task.NetnsPath).Distinct(),
+            ];
+            return new SocketReaper(tables.Maps, paths, (backend, generation) => bindings.Contains((backend, generation)));
         }
+
+        void Say(int sockets, string what)
+        {
+            if (sockets > 0)
+                changes.Add(Change("all", $"{sockets} sockets {what}"));
+        }
+
+        void Fail(SocketReaper reaper) =>
+            errors.AddRange(reaper.Errors.Select(failure => Error("all", failure.Error.Message, failure.Path, gone: !File.Exists(failure.Path))));
     }
 
     private void Remove()
@@ -315,7 +341,8 @@ public sealed class EbpfBalancer : IBalancer
         hooks = new SocketHooks();
         attached = false;
         netns.Clear();
-        reaped.Clear();
+        moved.Clear();
+        waiting.Clear();
     }
 
     private static VipChange Change(string network, string what, bool mended = false) => new(BalancerNames.Ebpf, network, "sockets", what, mended);

@@ -1,53 +1,106 @@
+using System.Net;
 using System.Runtime.InteropServices;
 using OverlayNet.Kernel;
 using OverlayNet.Kernel.Netlink;
 
 namespace OverlayNet.Vip.Balancers.Ebpf;
 
-/// <summary>Ends sockets that connect(2) bound to real servers that are no more: nothing else would move them.</summary>
-internal static class SocketReaper
+/// <summary>
+/// Sockets that connect(2) bound to real servers that are no more: nothing in the kernel moves them. Namespaces are
+/// opened only for as long as a look takes.
+/// </summary>
+/// <param name="maps">Where programs keep the bindings.</param>
+/// <param name="netnsPaths">The containers to look into.</param>
+/// <param name="doomed">Whether a binding's real server and generation are among those.</param>
+internal sealed class SocketReaper(SocketMaps maps, IReadOnlyCollection<string> netnsPaths, Func<uint, uint, bool> doomed)
 {
     private const byte InterNetwork = 2, InterNetworkV6 = 10, Established = 1;
+    private const int ConnectionRefused = 111;
 
-    /// <param name="netnsPaths">Namespaces of the containers; opened only for as long as the look takes.</param>
-    /// <param name="maps">Where programs keep the bindings.</param>
-    /// <param name="doomed">By the binding's real server and generation.</param>
-    /// <returns>How many sockets were destroyed, and what went wrong where.</returns>
-    internal static (int Destroyed, List<(string Path, KernelException Error)> Errors) Destroy(
-        IEnumerable<string> netnsPaths, SocketMaps maps, ReadOnlySpan<byte> protocols, Func<uint, uint, bool> doomed)
+    /// <summary>Namespaces that could not be looked into.</summary>
+    internal List<(string Path, KernelException Error)> Errors { get; } = [];
+
+    /// <summary>Destroys all of them: their owners' next calls fail with ECONNABORTED.</summary>
+    /// <returns>How many.</returns>
+    internal int Destroy() => Visit([VipPort.Tcp, VipPort.Udp], (netlink, found, _) => SockDiag.Destroy(netlink, found));
+
+    /// <summary>
+    /// Connects datagram sockets to their VIP anew, and so to another real server, without their owners' knowing. Those
+    /// whose owner cannot be seen are destroyed.
+    /// </summary>
+    /// <returns>How many were moved and destroyed, and how many must stay because the VIP has no real server now.</returns>
+    internal (int Moved, int Destroyed, int Waiting) MoveDatagrams()
     {
-        var destroyed = 0;
-        var errors = new List<(string, KernelException)>();
+        var bound = new Dictionary<uint, IPEndPoint>();
+        Visit([VipPort.Udp], (_, found, vip) => found.Inode != 0 && bound.TryAdd(found.Inode, vip!));
+        if (bound.Count == 0)
+            return default;
+        var holders = ForeignSockets.Find(bound.Keys.ToHashSet());
+        int moved = 0, waiting = 0;
+        var lost = new HashSet<uint>(bound.Keys.Where(inode => !holders.ContainsKey(inode)));
+        foreach (var (inode, holder) in holders)
+        {
+            try
+            {
+                ForeignSockets.Connect(holder, inode, bound[inode]);
+                moved++;
+            }
+            catch (KernelException e) when (e.Errno == ConnectionRefused)
+            {
+                waiting++;
+            }
+            catch (KernelException)
+            {
+                lost.Add(inode);
+            }
+        }
+        var destroyed = lost.Count == 0 ? 0 : Visit([VipPort.Udp], (netlink, found, _) => lost.Contains(found.Inode) && SockDiag.Destroy(netlink, found));
+        return (moved, destroyed, waiting);
+    }
+
+    private int Visit(ReadOnlySpan<byte> protocols, Func<NetlinkSocket, DiagSocket, IPEndPoint?, bool> act)
+    {
+        var acted = 0;
         foreach (var path in netnsPaths)
         {
             try
             {
                 using var netns = NetworkNamespace.Open(path);
-                using var socket = NetlinkSocket.Open(NetlinkProtocol.SockDiag, netns);
+                using var netlink = NetlinkSocket.Open(NetlinkProtocol.SockDiag, netns);
                 foreach (var protocol in protocols)
                 {
                     foreach (var family in (ReadOnlySpan<byte>)[InterNetwork, InterNetworkV6])
-                        destroyed += SockDiag.Dump(socket, family, protocol, maps.Sockets.Fd).Count(found => IsDoomed(found) && SockDiag.Destroy(socket, found));
+                    {
+                        foreach (var found in SockDiag.Dump(netlink, family, protocol, maps.Sockets.Fd))
+                        {
+                            if (IsDoomed(found, out var vip) && act(netlink, found, vip))
+                                acted++;
+                        }
+                    }
                 }
             }
             catch (KernelException e)
             {
-                errors.Add((path, e));
+                Errors.Add((path, e));
             }
         }
-        return (destroyed, errors);
+        return acted;
+    }
 
-        bool IsDoomed(DiagSocket found)
+    private bool IsDoomed(DiagSocket found, out IPEndPoint? vip)
+    {
+        vip = null;
+        if (found.Protocol == VipPort.Udp)
         {
-            if (found.Protocol == VipPort.Udp)
-            {
-                var key = new FlowKey { Socket = found.Cookie, Address = Address16.From(found.Remote.Address), Port = NetworkOrder.Port((ushort)found.Remote.Port), Direction = FlowKey.ToVip };
-                return found.State == Established && maps.Flows.TryGet(key, out Flow flow) && doomed(flow.Backend, flow.Generation);
-            }
-            if (found.Storage is not { Length: >= SocketBinding.Size } storage)
+            var key = new FlowKey { Socket = found.Cookie, Address = Address16.From(found.Remote.Address), Port = NetworkOrder.Port((ushort)found.Remote.Port), Direction = FlowKey.ToVip };
+            if (found.State != Established || !maps.Flows.TryGet(key, out Flow flow) || !doomed(flow.Backend, flow.Generation))
                 return false;
-            var binding = MemoryMarshal.Read<SocketBinding>(storage);
-            return binding.Flags == SocketBinding.Connected && doomed(binding.Backend, binding.Generation);
+            vip = new IPEndPoint(flow.Address.ToAddress(found.Family), NetworkOrder.Port(flow.Port));
+            return true;
         }
+        if (found.Storage is not { Length: >= SocketBinding.Size } storage)
+            return false;
+        var binding = MemoryMarshal.Read<SocketBinding>(storage);
+        return binding.Flags == SocketBinding.Connected && doomed(binding.Backend, binding.Generation);
     }
 }

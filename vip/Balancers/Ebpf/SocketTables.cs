@@ -38,6 +38,14 @@ internal readonly record struct Address16(ulong High, ulong Low)
         }
         return MemoryMarshal.Read<Address16>(octets);
     }
+
+    /// <param name="family">Of the socket that is to use it: an IPv6 socket takes IPv4 as ::ffff:a.b.c.d.</param>
+    internal IPAddress ToAddress(byte family)
+    {
+        var mine = this;
+        var address = new IPAddress(MemoryMarshal.AsBytes(new ReadOnlySpan<Address16>(in mine)));
+        return family == (byte)AddressFamily.InterNetwork ? address.MapToIPv4() : address;
+    }
 }
 
 /// <summary>Key of the table of what is answered: first an address alone (port and protocol 0), then with its port.</summary>
