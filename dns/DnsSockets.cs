@@ -106,5 +106,14 @@ public static class DnsSockets
     }
 
     private static SocketException Error(int result, string what) =>
-        new(-result, $"Cannot {what}: {Libc.Describe(result)}");
+        new((int)Code(-result), $"Cannot {what}: {Libc.Describe(result)}");
+
+    // SocketException does not take errno values, which differ between systems.
+    private static SocketError Code(int errno) => errno switch
+    {
+        Libc.EACCES => SocketError.AccessDenied,
+        Libc.EADDRINUSE => SocketError.AddressAlreadyInUse,
+        Libc.EADDRNOTAVAIL => SocketError.AddressNotAvailable,
+        _ => SocketError.SocketError,
+    };
 }

@@ -73,6 +73,16 @@ public sealed class ListenerTests
         Assert.Contains("'test'", error.Message, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void ATakenAddressIsNamed()
+    {
+        using var server = new DnsTestServer(SampleConfig.Config);
+        var endpoint = new IPEndPoint(IPAddress.Loopback, server.Port);
+        var error = Assert.Throws<SocketException>(() => DnsSockets.Open(endpoint));
+        Assert.Equal(SocketError.AddressAlreadyInUse, error.SocketErrorCode);
+        Assert.Contains(endpoint.ToString(), error.Message, StringComparison.Ordinal);
+    }
+
     private static Reply Ask(int port)
     {
         using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp) { ReceiveTimeout = 5000 };
