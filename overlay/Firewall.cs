@@ -32,10 +32,14 @@ internal static class Firewall
         }
         new FirewallTable(NetworkTable)
             .Chain(NfChain.Base("forward", "filter", NfHook.Forward, NfPriority.Filter),
-                Rule("transit addresses are not for containers", e => ToTransit(e, TransitAddresses.Range4).Verdict(NfVerdict.Drop)),
-                Rule("transit addresses are not for containers (IPv6)", e => ToTransit(e, TransitAddresses.Range6).Verdict(NfVerdict.Drop)))
+                // Answers to what the host asked go there all the same.
+                Rule("transit addresses are not for containers", e => Beginning(ToTransit(e, TransitAddresses.Range4)).Verdict(NfVerdict.Drop)),
+                Rule("transit addresses are not for containers (IPv6)", e => Beginning(ToTransit(e, TransitAddresses.Range6)).Verdict(NfVerdict.Drop)))
             .Chain(NfChain.Base("postrouting", "nat", NfHook.PostRouting, NfPriority.SourceNat),
-                Rule("to the outside", e => e.MatchOutputInterface(TransitReconciler.InsideName).Masquerade()))
+                Rule("to the outside", e => e.MatchOutputInterface(TransitReconciler.InsideName).Masquerade()),
+                // The way to the subnet is the node's own link, so this is the node's own address: answers find this node.
+                Rule("from the host", e => FromTransit(e, TransitAddresses.Range4, TransitReconciler.InsideName).Masquerade()),
+                Rule("from the host (IPv6)", e => FromTransit(e, TransitAddresses.Range6, TransitReconciler.InsideName).Masquerade()))
             .Mend(account, network.Name, kernel);
     }
 
@@ -78,6 +82,10 @@ internal static class Firewall
         expressions.Meta(NfMeta.OutputInterfaceName, 0).Compare(how, 0, Encoding.ASCII.GetBytes(prefix));
 
     private static FirewallRule Rule(string comment, Func<NfExpressions, NfExpressions> write) => new(comment, write(new NfExpressions()));
+
+    /// <summary>Packets that begin a flow or belong to none.</summary>
+    private static NfExpressions Beginning(NfExpressions expressions) => expressions.Ct(NfCt.State, 0)
+        .Bitwise(0, 0, BitConverter.GetBytes(NewOrInvalid), new byte[4]).Compare(NfCompare.NotEqual, 0, new byte[4]);
 
     private static NfExpressions ToTransit(NfExpressions expressions, IPNetwork range) => OfFamily(expressions, range).MatchDestination(range);
 

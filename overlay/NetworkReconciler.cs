@@ -190,6 +190,8 @@ internal sealed class NetworkReconciler(Reconciliation account, OverlayConfig co
                 routes.Add(new Route { Destination = prefix, Interface = bridge.Index });
             }
         }
+        foreach (var resolver in config.ResolverAddresses)
+            addresses.Want(Loopback, resolver, OnlyHost(resolver));
         List<int> ours = [bridge.Index];
         if (nodeLink is not null)
             ours.Add(nodeLink.Index);
@@ -214,6 +216,9 @@ internal sealed class NetworkReconciler(Reconciliation account, OverlayConfig co
             tables.Extra(extra);
         account.Send(network.Name, socket, tables.Difference(new RouteFdb(socket).Dump(), new RouteNeighbours(socket).Dump(bridge)));
     }
+
+    // Every namespace's loopback link has index 1.
+    private const int Loopback = 1;
 
     private static int OnlyHost(IPAddress address) => address.AddressFamily == System.Net.Sockets.AddressFamily.InterNetworkV6 ? 128 : 32;
 

@@ -24,6 +24,9 @@ public sealed record OverlayConfig
     /// <summary>UDP port of VXLAN, the same on every node.</summary>
     public int VxlanPort { get; init; } = 4789;
 
+    /// <summary>Addresses that the node's resolver has in every network's namespace besides the gateway: the same on all nodes and networks.</summary>
+    public IReadOnlyList<IPAddress> ResolverAddresses { get; init; } = [];
+
     public IReadOnlyList<OverlayNetwork> Networks { get; init; } = [];
 }
 
@@ -57,6 +60,12 @@ public sealed record OverlayNetwork
 
     /// <summary>No way to the outside: no default route in containers, no NAT.</summary>
     public bool Internal { get; init; }
+
+    /// <summary>
+    /// Processes of the host itself reach the network's addresses: by a route through the transit, arriving from the node's
+    /// own address. Not for internal networks, nor for one of several with the same subnet.
+    /// </summary>
+    public bool HostAccess { get; init; }
 
     /// <summary>Refused until encryption is real: such a network is taken down rather than carried in the clear.</summary>
     public bool Encrypted { get; init; }

@@ -44,7 +44,20 @@ internal sealed class TransitReconciler(Reconciliation account, OverlayConfig co
             return null;
         account.Send(network.Name, socket, [.. LinkDifference.Requests(inside, new LinkChange { Up = true, Mtu = config.UnderlayMtu })]);
         account.Send(network.Name, hostSocket, [.. LinkDifference.Requests(outside, new LinkChange { Up = true, Mtu = config.UnderlayMtu, Alias = mark.ToString() })]);
-        return new Transit(inside.Index, EnsureOutside(hostSocket, outside));
+        var transit = new Transit(inside.Index, EnsureOutside(hostSocket, outside));
+        EnsureHostRoutes(hostSocket, outside, transit);
+        return transit;
+    }
+
+    private void EnsureHostRoutes(NetlinkSocket hostSocket, Link outside, Transit transit)
+    {
+        var routes = new List<Route>();
+        foreach (var (inside, own) in network.HostAccess ? transit.Pairs : [])
+        {
+            if ((own.AddressFamily == AddressFamily.InterNetwork ? network.Subnet4 : network.Subnet6) is { } subnet)
+                routes.Add(new Route { Destination = subnet, Gateway = inside, Interface = outside.Index, Source = own });
+        }
+        account.Send(network.Name, hostSocket, RouteTable.Difference(routes, new RouteRoutes(hostSocket).Dump(), [outside.Index]));
     }
 
     private List<(IPAddress, IPAddress)> EnsureOutside(NetlinkSocket hostSocket, Link outside)

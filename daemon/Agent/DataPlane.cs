@@ -21,6 +21,7 @@ internal sealed partial class DataPlane(
     DnsPlanner dnsPlanner,
     Func<NodeFacts> facts,
     Action<OverlayConfig> watch,
+    HostResolverAddresses resolverAddresses,
     EventLog events,
     TimeProvider time,
     ILogger<DataPlane> logger) : IDataPlane
@@ -74,6 +75,7 @@ internal sealed partial class DataPlane(
     public void Clear(Snapshot snapshot)
     {
         listeners.Apply([]);
+        resolverAddresses.Remove();
         balancers.Apply(VipConfig.Empty);
         overlay.Apply(OverlayPlanner.Plan(Snapshot.Empty, facts(), new HashSet<string>()) with { ClusterId = snapshot.ClusterId });
     }
@@ -143,6 +145,7 @@ internal sealed partial class DataPlane(
     {
         var config = dnsPlanner.Plan(snapshot, synced: true);
         dns.Apply(config);
+        resolverAddresses.Ensure();
         var failures = listeners.Apply(ListenAddresses(snapshot, config));
         foreach (var (address, error) in failures)
         {
@@ -157,7 +160,7 @@ internal sealed partial class DataPlane(
         var node = facts();
         return
         [
-            .. config.Networks.SelectMany(network => network.ListenerAddresses.Select(address =>
+            .. config.Networks.SelectMany(network => network.ListenerAddresses.Concat(config.FixedAddresses).Select(address =>
                 new DnsListenAddress(network.Id, ObjectNames.Netns(node.NodeId, snapshot.Networks[network.Id]), address))),
             .. config.FixedAddresses.Select(address => new DnsListenAddress(null, null, address)),
         ];

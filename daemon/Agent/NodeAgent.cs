@@ -23,6 +23,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
     private readonly OverlayMonitor _monitor;
     private readonly KeeperClient _keeper;
     private readonly BalancerSet _balancers;
+    private readonly Overlay.Overlay _overlay = new();
     private readonly List<Task> _running = [];
     private readonly TimeProvider _time;
     private readonly DaemonOptions _options;
@@ -45,13 +46,14 @@ internal sealed partial class NodeAgent : IAsyncDisposable
         _keeper = KeeperClient.Start(Path.Combine(options.State, "keeper.sock"));
         _balancers = BalancerFactory.Make(membership, options, time, loggers);
         Plane = new DataPlane(
-            new Overlay.Overlay(),
+            _overlay,
             _balancers,
             Dns,
             new DnsListeners(Dns, _keeper, loggers.CreateLogger<DnsListeners>()),
-            new DnsPlanner(membership.NodeId, Forwarding(options), []),
-            () => new NodeFacts(membership.NodeId, membership.Address, _host.Mtu, options.VxlanPort),
+            new DnsPlanner(membership.NodeId, Forwarding(options), options.ResolverAddresses),
+            () => new NodeFacts(membership.NodeId, membership.Address, _host.Mtu, options.VxlanPort, options.ResolverAddresses),
             config => _monitor!.Watch(config),
+            new HostResolverAddresses(options.ResolverAddresses),
             events,
             time,
             loggers.CreateLogger<DataPlane>());
@@ -91,27 +93,32 @@ internal sealed partial class NodeAgent : IAsyncDisposable
     /// <summary>Stops without touching the kernel: what is there goes on, and the successor adopts it.</summary>
     public async ValueTask DisposeAsync()
     {
+        await Stop().ConfigureAwait(false);
+        Dns.Dispose();
+        _balancers.Dispose();
+        _overlay.Dispose();
+        _keeper.Dispose();
+        _stop.Dispose();
+    }
+
+    /// <summary>Takes everything of this node out of the kernel, the node having left the cluster. Dispose it afterwards.</summary>
+    public async Task Remove()
+    {
+        await Stop().ConfigureAwait(false);
+        Plane.Clear(Follower.Current);
+        _keeper.Quit();
+    }
+
+    private async Task Stop()
+    {
+        if (_stop.IsCancellationRequested)
+            return;
         await _stop.CancelAsync().ConfigureAwait(false);
         Heartbeat.Dispose();
         _monitor.Dispose();
         Reconciler.Dispose();
         foreach (var task in _running)
             await task.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        Dns.Dispose();
-        _balancers.Dispose();
-        _keeper.Dispose();
-        _stop.Dispose();
-    }
-
-    /// <summary>Removes everything of this node from the kernel; the node has left the cluster.</summary>
-    public async Task Remove()
-    {
-        await _stop.CancelAsync().ConfigureAwait(false);
-        Heartbeat.Dispose();
-        _monitor.Dispose();
-        Reconciler.Dispose();
-        Plane.Clear(Follower.Current);
-        _keeper.Quit();
     }
 
     private void Heard(OverlayEvent what)

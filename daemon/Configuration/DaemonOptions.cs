@@ -27,6 +27,12 @@ public sealed class DaemonOptions
     public IReadOnlyList<IPEndPoint> Upstreams { get; set; } = [];
     public string ResolvConf { get; set; } = "/etc/resolv.conf";
     public IReadOnlyList<DnsDomainUpstreams> DomainUpstreams { get; set; } = [];
+
+    /// <summary>
+    /// Where the node's resolver listens for the node itself, and inside every network for runtimes that want one address
+    /// for all. Outside every routed range; not 127/8, which a container's packets cannot go to.
+    /// </summary>
+    public IReadOnlyList<IPAddress> ResolverAddresses { get; set; } = [IPAddress.Parse("169.254.53.53"), IPAddress.Parse("fd6f:7665:726c:53::53")];
     public TimeSpan HeartbeatInterval { get; set; } = TimeSpan.FromSeconds(1);
     public TimeSpan UnmanagedAfter { get; set; } = TimeSpan.FromSeconds(30);
 

@@ -23,6 +23,7 @@ public static class OptionKeys
         new("vxlan.port", "UDP port of the VXLAN underlay, the same on every node", (o, v) => o.VxlanPort = Port(v)),
         new("dns.upstreams", "servers for names that are not the cluster's, in order; default: those of dns.resolvConf", (o, v) => o.Upstreams = [.. List(v).Select(EndPoint)]),
         new("dns.resolvConf", "resolv.conf(5) to follow when no upstreams are set", (o, v) => o.ResolvConf = Absolute(v)),
+        new("dns.addresses", "where the node's resolver listens on the host and in every network: 169.254.53.53, fd6f:7665:726c:53::53; empty: nowhere", (o, v) => o.ResolverAddresses = [.. List(v).Select(Address)]),
         new("dns.domains", "upstreams by domain: corp.example=10.0.0.53, ...", (o, v) => o.DomainUpstreams = Domains(v)),
         new("agent.heartbeat", "seconds between signs of life to the managers", (o, v) => o.HeartbeatInterval = Seconds(v, 0.1)),
         new("agent.resync", "seconds between comparisons of kernel and desired state", (o, v) => o.ResyncInterval = Seconds(v, 0.1)),

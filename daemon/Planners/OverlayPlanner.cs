@@ -9,7 +9,8 @@ namespace OverlayNet.Daemon.Planners;
 /// <summary>What the planner knows of its node beyond the registry.</summary>
 /// <param name="UnderlayMtu">In bytes.</param>
 /// <param name="VxlanPort">UDP.</param>
-public sealed record NodeFacts(string NodeId, IPAddress UnderlayAddress, int UnderlayMtu, int VxlanPort);
+/// <param name="ResolverAddresses">The fixed addresses of the node's resolver.</param>
+public sealed record NodeFacts(string NodeId, IPAddress UnderlayAddress, int UnderlayMtu, int VxlanPort, IReadOnlyList<IPAddress> ResolverAddresses);
 
 /// <summary>From a snapshot to the networks one node is to have. Pure.</summary>
 public static class OverlayPlanner
@@ -23,6 +24,7 @@ public static class OverlayPlanner
         UnderlayAddress = node.UnderlayAddress,
         UnderlayMtu = node.UnderlayMtu,
         VxlanPort = node.VxlanPort,
+        ResolverAddresses = node.ResolverAddresses,
         Networks =
         [
             .. LocalNetworks.Of(snapshot, node.NodeId)
@@ -53,6 +55,13 @@ public static class OverlayPlanner
         };
     }
 
+    /// <summary>The host can tell networks apart by their addresses only.</summary>
+    private static bool SharesSubnet(Snapshot snapshot, Network network) => snapshot.Networks.Values.Any(other =>
+        other.Id != network.Id && (Overlap(other.Subnet4, network.Subnet4) || Overlap(other.Subnet6, network.Subnet6)));
+
+    private static bool Overlap(IPNetwork? one, IPNetwork? two) =>
+        one is { } a && two is { } b && (a.Contains(b.BaseAddress) || b.Contains(a.BaseAddress));
+
     private static OverlayNetwork PlanNetwork(Snapshot snapshot, NodeFacts node, Network network, IReadOnlySet<string> suppressed)
     {
         var own = snapshot.NodeEndpoint(node.NodeId, network.Id)!;
@@ -70,6 +79,7 @@ public static class OverlayPlanner
             Node = new NodeEndpoint { Address4 = own.Address4, Address6 = own.Address6, Mac = MacAddress.Parse(own.Mac) },
             Mtu = network.Mtu,
             Internal = network.Internal,
+            HostAccess = !network.Internal && !SharesSubnet(snapshot, network),
             Endpoints =
             [
                 .. endpoints
