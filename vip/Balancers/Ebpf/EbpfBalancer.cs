@@ -121,8 +121,8 @@ public sealed class EbpfBalancer : IBalancer
     {
         var changes = new List<VipChange>();
         var errors = new List<VipError>();
-        if (tables is null && !Open(networks))
-            return BalancerReport.Nothing;
+        if (tables is null && !Open(networks, changes))
+            return new BalancerReport { Changes = changes };
         // A container learns of a network after the network's services are there, and forgets it before they go.
         var wanted = ReadCookies(networks, errors);
         ForgetNetns(wanted, changes);
@@ -149,8 +149,10 @@ public sealed class EbpfBalancer : IBalancer
     }
 
     /// <returns>False when there is nothing to do: nothing is wanted and nothing is there.</returns>
-    private bool Open(VipNetwork[] networks)
+    private bool Open(VipNetwork[] networks, List<VipChange> changes)
     {
+        if (!swept)
+            changes.AddRange(OrphanedPins.Sweep(directory).Select(node => Change("all", $"programs and tables of node {node}, none of whose containers exists any more, removed")));
         var maps = SocketMaps.Adopt(directory);
         if (maps is null)
         {
@@ -163,6 +165,7 @@ public sealed class EbpfBalancer : IBalancer
             }
             maps = SocketMaps.Create(SocketCapacity.Least.Holding(Estimate(networks)));
         }
+        swept = true;
         netns.Clear();
         foreach (var (cookie, value) in maps.Netns.Entries<ulong, NetnsNetworks>())
             netns[cookie] = value;
