@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Text.Json;
 using OverlayNet.Contracts;
 using OverlayNet.Tools.Api;
 using OverlayNet.Tools.Cli;
@@ -12,7 +13,10 @@ internal static class DnsCommands
 
     public static Command Create(Shell shell) => new CliCommand("dns", "What this node's resolver would answer, and why", "dns query web", "dns table --network app")
     {
-        Query(shell), Dump(shell), Flush(shell),
+        Query(shell),
+        Dump(shell, "table", "Print every record this node answers from the registry", "dns table --network app", network: true),
+        Dump(shell, "cache", "Print every answer of an upstream server that this node remembers", "dns cache", network: false),
+        Flush(shell),
     };
 
     private static CliCommand Query(Shell shell)
@@ -33,11 +37,18 @@ internal static class DnsCommands
         return command;
     }
 
-    private static CliCommand Dump(Shell shell)
+    private static CliCommand Dump(Shell shell, string name, string description, string example, bool network)
     {
-        var network = Objects.ReferenceOption("--network", "Only this network's names", NetworkCommands.ListPath, shell);
-        var command = new CliCommand("table", "Print every name this node answers", "dns table", "dns table --network app --json") { network };
-        shell.Read(command, parsed => "/v1/dns/table" + Text.Query(("network", parsed.GetValue(network))), (parsed, body) => JsonTable.Write(parsed.InvocationConfiguration.Output, body));
+        var only = Objects.ReferenceOption("--network", "Only this network's names", NetworkCommands.ListPath, shell);
+        var command = new CliCommand(name, description, $"dns {name}", example);
+        if (network)
+            command.Options.Add(only);
+        shell.Read(command, parsed => $"/v1/dns/{name}" + Text.Query(("network", network ? parsed.GetValue(only) : null)), (parsed, body) =>
+        {
+            using var records = JsonDocument.Parse(body);
+            foreach (var record in records.RootElement.EnumerateArray())
+                parsed.InvocationConfiguration.Output.WriteLine(record.GetString());
+        });
         return command;
     }
 

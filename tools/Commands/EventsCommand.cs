@@ -42,6 +42,6 @@ internal static partial class EventsCommand
         return string.Create(CultureInfo.InvariantCulture, $"{item.Time.ToLocalTime():yyyy-MM-dd HH:mm:ss.fff} #{item.Sequence} {item.Node} {item.Kind} {item.Action} {item.Object}{message}");
     }
 
-    [GeneratedRegex("^[0-9]+(ms|s|m|h|d)?$")]
+    [GeneratedRegex("^[0-9]+[smhd]?$")]
     private static partial Regex Since();
 }

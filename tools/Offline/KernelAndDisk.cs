@@ -137,16 +137,16 @@ internal sealed class KernelAndDisk
 
     private Identity? ReadIdentity()
     {
-        var path = Path.Combine(_state, "node.json");
+        var path = Path.Combine(_state, "identity", "node.json");
         try
         {
             using var document = JsonDocument.Parse(File.ReadAllBytes(path));
             var root = document.RootElement;
-            if ((Member(root, "nodeId") ?? Member(root, "id")) is { Length: > 0 } id)
-                return new Identity(id, Member(root, "nodeName") ?? Member(root, "name"));
+            if (Member(root, "nodeId") is { Length: > 0 } id)
+                return new Identity(id, Member(root, "nodeName"));
             _differences.Add($"{path} names no node");
         }
-        catch (FileNotFoundException)
+        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
         {
             _differences.Add($"{path} does not exist: this node is not a member of a cluster");
         }

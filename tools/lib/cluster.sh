@@ -196,7 +196,7 @@ cluster_down() {
     for name in $(cat "$dir/containers"); do cluster_remove_namespace "$prefix$name"; done
     for n in $(ls "$dir/nodes"); do
         # What the node's daemon made carries the beginning of its id.
-        for id in $(grep -ohE '"(nodeId|id)": *"[^"]+"' "$dir/nodes/$n/state/node.json" 2>/dev/null | cut -d'"' -f4); do
+        for id in $(grep -ohE '"nodeId": *"[^"]+"' "$dir/nodes/$n/state/identity/node.json" 2>/dev/null | cut -d'"' -f4); do
             for name in $(ls /run/netns 2>/dev/null | grep "^on-${id:0:6}-"); do cluster_remove_namespace "$name"; done
         done
         cluster_remove_namespace "${prefix}n$n"

@@ -56,7 +56,7 @@ public sealed class KernelAndDiskTests : IDisposable
     [InlineData("null", "")]
     public async Task Broken_files_are_said_not_thrown(string node, string snapshot)
     {
-        File.WriteAllText(Path.Combine(_state, "node.json"), node);
+        WriteIdentity(node);
         File.WriteAllText(Path.Combine(_state, "snapshot.json"), snapshot);
 
         var (code, output, error) = await Cli.Run("status", "--socket", NoSocket, "--state", _state);
@@ -76,9 +76,15 @@ public sealed class KernelAndDiskTests : IDisposable
         Assert.StartsWith("Daemon:   dead\n", output, StringComparison.Ordinal);
     }
 
+    private void WriteIdentity(string json)
+    {
+        Directory.CreateDirectory(Path.Combine(_state, "identity"));
+        File.WriteAllText(Path.Combine(_state, "identity", "node.json"), json);
+    }
+
     private void WriteState()
     {
-        File.WriteAllText(Path.Combine(_state, "node.json"), """{"nodeId":"zz9999aaaa","nodeName":"node1"}""");
+        WriteIdentity("""{"nodeId":"zz9999aaaa","nodeName":"node1"}""");
         File.WriteAllText(
             Path.Combine(_state, "snapshot.json"),
             """
