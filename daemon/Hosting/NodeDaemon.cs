@@ -137,8 +137,11 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
             await _member.DisposeAsync().ConfigureAwait(false);
         _events?.Dispose();
         if (_local is not null)
+        {
             await _local.DisposeAsync().ConfigureAwait(false);
-        File.Delete(options.Socket);
+            // Only our own: one that was refused the state must not take the socket from the daemon that has it.
+            File.Delete(options.Socket);
+        }
         _lock?.Dispose();
         _membershipGate.Dispose();
     }

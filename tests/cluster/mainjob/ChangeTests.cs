@@ -74,14 +74,14 @@ public sealed class ChangeTests(WebCluster web)
     public void Run_gives_a_command_a_container_of_its_own_and_passes_its_exit_code()
     {
         var node = web.Cluster.Nodes[1];
-        var namespaces = NetworkNamespaces();
+        var namespaces = ScratchNamespaces();
 
         var fine = node.Cli("run", "--network", WebCluster.Network, "--name", "once", "--", "curl", "-s", "-m", "5", "http://web/");
         var wrong = node.TryCli("run", "--network", WebCluster.Network, "--", "sh", "-c", "echo to-stdout; echo to-stderr >&2; exit 37");
 
         Assert.Matches("^web[123] 10\\.10\\.0\\.\\d+$", fine.Text);
         Assert.Equal((37, "to-stdout", "to-stderr"), (wrong.Code, wrong.Text, wrong.Error.Trim()));
-        Assert.Equal(namespaces, NetworkNamespaces());
+        Assert.Equal(namespaces, ScratchNamespaces());
         Assert.DoesNotContain("\"once\"", node.Cli("endpoint", "ls", "--json").Output, StringComparison.Ordinal);
     }
 
@@ -91,7 +91,7 @@ public sealed class ChangeTests(WebCluster web)
     public void Run_passes_signals_on_and_cleans_up(string signal, int code)
     {
         var node = web.Cluster.Nodes[1];
-        var namespaces = NetworkNamespaces();
+        var namespaces = ScratchNamespaces();
         var start = new ProcessStartInfo(Path.Combine(Tree.Out, "overlaynet"), ["--socket", node.Socket, "run", "--network", WebCluster.Network, "--name", "waiting", "--", "sh", "-c", "echo started; exec sleep 60"])
         {
             RedirectStandardInput = true,
@@ -104,7 +104,7 @@ public sealed class ChangeTests(WebCluster web)
 
         Assert.True(run.WaitForExit(TimeSpan.FromSeconds(15)));
         Assert.Equal(code, run.ExitCode);
-        Assert.Equal(namespaces, NetworkNamespaces());
+        Assert.Equal(namespaces, ScratchNamespaces());
         Assert.DoesNotContain("\"waiting\"", node.Cli("endpoint", "ls", "--json").Output, StringComparison.Ordinal);
     }
 
@@ -113,6 +113,6 @@ public sealed class ChangeTests(WebCluster web)
     private static bool Has(ClusterNode node, string endpoint) =>
         Backends(node).Any(backend => (string?)backend!["endpoint"] == endpoint && (double)backend["share"]! > 0);
 
-    private static IEnumerable<string> NetworkNamespaces() =>
-        Directory.EnumerateFiles("/run/netns").Where(path => !path.Contains("/ovt-", StringComparison.Ordinal)).Order(StringComparer.Ordinal);
+    /// <summary>Namespaces of commands that this machine's <c>overlaynet run</c> have under way.</summary>
+    private static string[] ScratchNamespaces() => Directory.GetFiles("/run/netns", "run-*");
 }

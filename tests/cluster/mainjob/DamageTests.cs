@@ -1,10 +1,11 @@
+using System.Text.RegularExpressions;
 using OverlayNet.ClusterTests.Harness;
 
 namespace OverlayNet.ClusterTests.MainJob;
 
 /// <summary>What somebody else takes away from the kernel comes back within five seconds, and is said.</summary>
 [Collection(WebClusterTests.Name)]
-public sealed class DamageTests(WebCluster web)
+public sealed partial class DamageTests(WebCluster web)
 {
     private static readonly TimeSpan Limit = TimeSpan.FromSeconds(5);
 
@@ -66,12 +67,13 @@ public sealed class DamageTests(WebCluster web)
         var before = Shape(watched);
         var mends = Mends(node);
 
+        // The daemon may well be done before another look would show the damage: the events say that there was one.
+        var logged = node.Log.Length;
         damage(netns);
-        Assert.NotEqual(before, Shape(watched));
 
-        Wait.Until("the kernel is as it was", () => Shape(watched) == before, Limit, () => $"before:\n{before}\nnow:\n{Shape(watched)}");
-        Wait.Until("the log says so", () => node.Log.Contains("mend", StringComparison.Ordinal), Limit);
         Wait.Until("an event says so", () => Mends(node) > mends, Limit);
+        Wait.Until("the kernel is as it was", () => Shape(watched) == before, Limit, () => $"before:\n{before}\nnow:\n{Shape(watched)}");
+        Assert.Contains("mended", node.Log[logged..], StringComparison.Ordinal);
         Assert.Equal(30, web.Clients[0].Ask($"http://{web.Vip}/", 30).Count);
         Assert.Equal(30, web.Clients[1].Ask($"http://{web.Vip}/", 30).Count);
     }
@@ -79,13 +81,19 @@ public sealed class DamageTests(WebCluster web)
     private static int Mends(ClusterNode node) =>
         node.Cli("events", "--json").Lines.Count(line => line.Contains("\"mend\"", StringComparison.Ordinal));
 
-    /// <summary>Links by name and kind, static entries and rules: without the indexes and handles that a new object cannot share with the old.</summary>
+    /// <summary>
+    /// Links, static entries, addresses and rules, without what a new object cannot share with the old: indexes, handles,
+    /// and the addresses that the kernel makes up for it (the MAC of a device we give none, link-local ones).
+    /// </summary>
     private static string Shape(string netns)
     {
-        static string Strip(string line) => System.Text.RegularExpressions.Regex.Replace(line, @"^\d+: |@if\d+|@\w+|link-netns \S+|link-netnsid \d+|# handle \d+|\bvlan \d+|offload|\s+(used|expires) \S+", "").TrimEnd();
+        static string Strip(string line) => Unstable().Replace(line, "").TrimEnd();
         var parts = new List<string>();
-        foreach (var command in (string[][])[["ip", "-o", "-br", "link"], ["bridge", "fdb", "show"], ["ip", "neigh", "show", "nud", "permanent"], ["ip", "-o", "-br", "address"], ["nft", "-s", "list", "ruleset"]])
+        foreach (var command in (string[][])[["ip", "-o", "-br", "link"], ["ip", "route"], ["ip", "-6", "route"], ["bridge", "fdb", "show"], ["ip", "neigh", "show", "nud", "permanent"], ["ip", "-o", "-br", "address"], ["nft", "-s", "list", "ruleset"]])
             parts.Add(string.Join('\n', Commands.In(netns, command[0], command[1..]).Succeeded().Lines.Select(Strip).Order(StringComparer.Ordinal)));
         return string.Join("\n\n", parts);
     }
+
+    [GeneratedRegex(@"@\w+|# handle \d+|(?<=^vx\S* .*)([0-9a-f]{2}:){5}[0-9a-f]{2}|fe80::\S+|([0-9a-f]{2}:){5}[0-9a-f]{2} dev \S+ (vlan \d+ )?(master \S+ )?permanent$")]
+    private static partial Regex Unstable();
 }
