@@ -49,8 +49,8 @@ public sealed class BadInputTests(WebCluster web)
     [MemberData(nameof(Commands))]
     public void Is_refused_with_a_remedy_and_leaves_no_trace(string command, string names)
     {
-        // On a worker: what is refused by the manager must come through its agent just so.
-        var node = web.Cluster.Nodes[1];
+        // What containers need is asked of a worker: the manager's refusal must come through its agent just so.
+        var node = web.Cluster.Nodes[command.Split(' ')[0] is "network" or "service" or "node" ? 0 : 1];
         var free = web.Cluster.AddContainer("free", node);
         try
         {
@@ -72,6 +72,15 @@ public sealed class BadInputTests(WebCluster web)
         {
             free.Remove();
         }
+    }
+
+    [Fact]
+    public void A_worker_refuses_what_only_managers_do_and_names_them()
+    {
+        var result = web.Cluster.Nodes[1].TryCli("network", "create", "bad");
+
+        Assert.True(result.Code == 2, result.ToString());
+        Assert.Contains(web.Cluster.Nodes[0].Address, result.Error, StringComparison.Ordinal);
     }
 
     [Theory]

@@ -79,7 +79,7 @@ public sealed class ChangeTests(WebCluster web)
         var fine = node.Cli("run", "--network", WebCluster.Network, "--name", "once", "--", "curl", "-s", "-m", "5", "http://web/");
         var wrong = node.TryCli("run", "--network", WebCluster.Network, "--", "sh", "-c", "echo to-stdout; echo to-stderr >&2; exit 37");
 
-        Assert.Matches("^web[123] 10\\.10\\.0\\.\\d+$", fine.Text);
+        Assert.Matches("^web[123] (10\\.10\\.0\\.\\d+|fd00:10::[0-9a-f]+)$", fine.Text);
         Assert.Equal((37, "to-stdout", "to-stderr"), (wrong.Code, wrong.Text, wrong.Error.Trim()));
         Assert.Equal(namespaces, ScratchNamespaces());
         Assert.DoesNotContain("\"once\"", node.Cli("endpoint", "ls", "--json").Output, StringComparison.Ordinal);
