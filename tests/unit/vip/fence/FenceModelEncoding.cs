@@ -81,7 +81,7 @@ internal static class FenceModelEncoding
             LastContact = TimeSpan.Zero,
             LastTransitionAt = TimeSpan.Zero,
             LastTransitionReason = "",
-            PromisedUntil = AtLeast(fence.PromisedUntil, TimeSpan.Zero),
+            PromisedUntil = fence.PromisedUntil <= TimeSpan.Zero ? -Never : fence.PromisedUntil,
             Round = holder && fence.Round is { } round ? round with { SentAt = AtLeast(round.SentAt, -ttl) } : null,
             NextRoundAt = holdAll && holder ? AtLeast(fence.NextRoundAt, TimeSpan.Zero) : TimeSpan.Zero,
             StoreSilent = holdAll && holder && fence.StoreSilent,
