@@ -51,8 +51,6 @@ public abstract record FenceInput
     /// <param name="ReadId">The read this answers; null from a watch.</param>
     public sealed record LeaseObserved(LeaseRecord? Record, long Revision, long Incarnation, long? ReadId = null) : FenceInput;
 
-    public sealed record ReadFailed(long ReadId) : FenceInput;
-
     /// <param name="Revision">With <see cref="CommitOutcome.Committed"/>: the key's new revision.</param>
     public sealed record CommitReplied(long Id, CommitOutcome Outcome, long Revision = 0) : FenceInput;
 

@@ -37,9 +37,6 @@ public static partial class FenceMachine
                 case FenceInput.LeaseObserved observed:
                     Observe(observed);
                     break;
-                case FenceInput.ReadFailed failed when Node.PendingRead?.Id == failed.ReadId:
-                    Node = Node with { PendingRead = null, StoreSilent = true };
-                    break;
                 case FenceInput.CommitReplied replied when Node.Pending?.Id == replied.Id:
                     Complete(replied);
                     break;

@@ -8,6 +8,15 @@ namespace OverlayNet.Vip.Vrrp;
 /// <summary>One member of a runner: a virtual router and the interface it runs on.</summary>
 public sealed record VrrpMember(string Interface, VrrpConfig Config);
 
+/// <summary>What runs on a runner's thread beside its routers, before them at every turn.</summary>
+public interface IVrrpCompanion
+{
+    /// <summary>When <see cref="RunTimers"/> is wanted, on the boot-time clock; null: never.</summary>
+    TimeSpan? NextTimer { get; }
+
+    void RunTimers();
+}
+
 /// <summary>
 /// Drives virtual routers that move together (one, or a sync group) on a dedicated thread in real time, with the boot-time
 /// clock. All state is the thread's own; others send inputs and read snapshots.
@@ -18,6 +27,7 @@ public sealed partial class VrrpRunner : IDisposable
     private readonly ImmutableArray<VrrpMember> _config;
     private readonly ILogger _logger;
     private readonly Action<int, VrrpOutput>? _observer;
+    private readonly IVrrpCompanion? _companion;
     private readonly ConcurrentQueue<(int? Member, VrrpInput? Input, Action? Work)> _inbox = new();
     private readonly PollSet _poll = new();
     private readonly Thread _thread;
@@ -33,9 +43,10 @@ public sealed partial class VrrpRunner : IDisposable
     /// <param name="observer">Called on the thread with everything the routers ask for, after it was done.</param>
     /// <exception cref="KernelException">The kernel refused a socket, or an interface is missing.</exception>
     /// <exception cref="ArgumentException">The configuration is refused; names the field and the remedy.</exception>
-    public VrrpRunner(ImmutableArray<VrrpMember> members, ILogger logger, NetworkNamespace? netns = null, Action<int, VrrpOutput>? observer = null)
+    public VrrpRunner(ImmutableArray<VrrpMember> members, ILogger logger, NetworkNamespace? netns = null, Action<int, VrrpOutput>? observer = null,
+        IVrrpCompanion? companion = null)
     {
-        (_config, _logger, _observer) = (members, logger, observer);
+        (_config, _logger, _observer, _companion) = (members, logger, observer, companion);
         foreach (var member in members)
             member.Config.Validate();
         _thread = new Thread(Run) { IsBackground = true, Name = $"vrrp-{members[0].Config.VirtualRouterId}" };
@@ -175,6 +186,8 @@ public sealed partial class VrrpRunner : IDisposable
 
     private void RunTimers()
     {
+        if (_companion?.NextTimer <= BootClock.Now)
+            _companion.RunTimers();
         for (var i = 0; i < _routers.Length; i++)
             if (_routers[i].NextTimer <= BootClock.Now)
                 Step(i, new VrrpInput.TimersDue());
@@ -182,7 +195,7 @@ public sealed partial class VrrpRunner : IDisposable
 
     private TimeSpan? Remaining()
     {
-        var next = _routers.Min(r => r.NextTimer);
+        var next = _routers.Select(r => r.NextTimer).Append(_companion?.NextTimer).Min();
         if (_routers.Any(r => !r.Started) && (next is null || next > _nextAddressLook))
             next = _nextAddressLook;
         return next is { } at ? at - BootClock.Now : null;

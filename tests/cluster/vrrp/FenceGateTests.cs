@@ -1,8 +1,5 @@
-using System.Collections.Concurrent;
-using System.Diagnostics;
 using System.Globalization;
 using System.Net;
-using System.Net.Sockets;
 using OverlayNet.ClusterTests.Vip;
 using OverlayNet.Kernel;
 using OverlayNet.Kernel.Netlink;
@@ -145,7 +142,7 @@ public sealed class FenceGateTests(ITestOutputHelper output)
             using var wire = new Capture(lan[2].Namespace, "eth0", $"arp[6:2] == 2 and arp src host {Vip4}");
             using var asker = lan[2].Namespace.Open();
             using var stop = new CancellationTokenSource();
-            var requests = new Thread(() => asker.Run(() => AskForVip(stop.Token)));
+            var requests = new Thread(() => asker.Run(() => ArpAsker.Run(IPAddress.Parse(Vip4), IPAddress.Parse("10.77.0.2"), stop.Token)));
             requests.Start();
             var deadlines = new List<double>();
             for (var i = 0; i < 20; i++)
@@ -187,61 +184,4 @@ public sealed class FenceGateTests(ITestOutputHelper output)
     }
 
     private static bool Ping(VrrpHost from, string address) => from.Namespace.TryRun("busybox", "ping", "-c", "1", "-W", "1", address).Code == 0;
-
-    // A broadcast ARP request a millisecond, from a packet socket.
-    private static void AskForVip(CancellationToken stop)
-    {
-        using var route = NetlinkSocket.Open(NetlinkProtocol.Route);
-        var link = new RouteLinks(route).Get("eth0")!;
-        using var frames = new PacketSender(link.Index);
-        var frame = LinkAnnouncement.GratuitousArp(IPAddress.Parse(Vip4), link.Mac!.Value);
-        IPAddress.Parse("10.77.0.2").GetAddressBytes().CopyTo(frame, 14 + 14);
-        while (!stop.IsCancellationRequested)
-        {
-            frames.TrySend(frame);
-            Thread.Sleep(1);
-        }
-    }
-
-    /// <summary>tcpdump's lines, with the kernel's time stamps in seconds.</summary>
-    private sealed class Capture : IDisposable
-    {
-        private readonly Process _process;
-        private readonly ConcurrentQueue<string> _lines = new();
-
-        public Capture(TestNamespace netns, string device, string filter)
-        {
-            _process = Process.Start(new ProcessStartInfo("nsenter",
-                [$"--net={netns.Path}", "--", "tcpdump", "-l", "-n", "-tt", "--immediate-mode", "-i", device, filter])
-            {
-                RedirectStandardOutput = true,
-                RedirectStandardError = true,
-            })!;
-            using var listening = new ManualResetEventSlim();
-            _process.OutputDataReceived += (_, line) => Keep(line.Data);
-            _process.ErrorDataReceived += (_, line) =>
-            {
-                if (line.Data?.Contains("listening", StringComparison.Ordinal) == true)
-                    listening.Set();
-            };
-            _process.BeginOutputReadLine();
-            _process.BeginErrorReadLine();
-            Assert.True(listening.Wait(10_000), "tcpdump does not start: apt-get install tcpdump");
-        }
-
-        public string[] Lines => [.. _lines];
-
-        public void Dispose()
-        {
-            _process.Kill();
-            _process.WaitForExit();
-            _process.Dispose();
-        }
-
-        private void Keep(string? line)
-        {
-            if (line is not null)
-                _lines.Enqueue(line);
-        }
-    }
 }
