@@ -29,8 +29,8 @@ public enum FenceMutation
     /// <summary>A restored registry grants leases at once.</summary>
     NoGraceAfterRestore,
 
-    /// <summary>Peers forget their promises when they restart.</summary>
-    PromiseForgotten,
+    /// <summary>Peers promise and acquire all the same.</summary>
+    PromiseBroken,
 }
 
 /// <summary>What the model explores. One time unit is one tick of <see cref="TimeSpan"/>.</summary>
@@ -216,6 +216,8 @@ internal sealed class FenceModel(FenceModelOptions options)
         (node.Fence, var outputs) = FenceMachine.Step(node.Fence, TimeSpan.Zero, input);
         if (options.Mutation == FenceMutation.NoGraceAfterRestore)
             node.Fence = node.Fence with { IncarnationSeenAt = TimeSpan.FromTicks(Past) };
+        if (options.Mutation == FenceMutation.PromiseBroken)
+            node.Fence = node.Fence with { PromisedUntil = TimeSpan.FromTicks(Past) };
         node.Todo = Relevant(outputs);
         return Settle(before == node.Fence.State ? words : $"{words}, {before} -> {node.Fence.State}", next, i);
     }
@@ -385,8 +387,6 @@ internal sealed class FenceModel(FenceModelOptions options)
             Peers = [.. Enumerable.Range(0, options.Nodes).Select(Name)],
         }, priority: 100);
         (fence, var outputs) = FenceMachine.Step(fence, TimeSpan.Zero, new FenceInput.Started());
-        if (options.Mutation == FenceMutation.PromiseForgotten)
-            fence = fence with { StartedAt = TimeSpan.FromTicks(Past) };
         return new Node { Fence = fence, Todo = Relevant(outputs), Gate = gate };
     }
 

@@ -47,7 +47,14 @@ public sealed class FenceModelTests(ITestOutputHelper output)
         Crashes = false,
     };
 
-    private static readonly FenceModelOptions HoldAll = Exact with { Policy = StoreLossPolicy.HoldAll, RequestsOnTheWay = 1 };
+    /// <summary>Time-outs short enough for a round of promises within the deadline, else nothing would be explored.</summary>
+    private static readonly FenceModelOptions HoldAll = Exact with
+    {
+        Policy = StoreLossPolicy.HoldAll,
+        Timing = Exact.Timing with { CommitTimeout = Ticks(1) },
+        RequestsOnTheWay = 1,
+        Crashes = false,
+    };
 
     public static TheoryData<string, FenceModelOptions> Mutations() => new()
     {
@@ -58,6 +65,7 @@ public sealed class FenceModelTests(ITestOutputHelper output)
         { "relative time-out", Exact with { Mutation = FenceMutation.RelativeTimeout } },
         { "commit without its guard", Exact with { Mutation = FenceMutation.CommitUnguarded } },
         { "release told before the gate shuts", Exact with { Mutation = FenceMutation.ReleaseBeforeShut, Releases = true } },
+        { "promise given and not kept", HoldAll with { Mutation = FenceMutation.PromiseBroken } },
         { "restored registry without grace", Restored with { Mutation = FenceMutation.NoGraceAfterRestore } },
         { "paused virtual machine (not covered)", Exact with { Mutation = FenceMutation.ClockStandsStill } },
     };
