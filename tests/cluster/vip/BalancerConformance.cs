@@ -187,7 +187,16 @@ public abstract class BalancerConformance : IDisposable
         using var socket = VipTraffic.Socket(client.Namespace, Vip(v6).AddressFamily, SocketType.Dgram);
         var (first, _, _) = VipTraffic.Ask(client.Namespace, Vip(v6), 53, connected: true, socket: socket);
         Apply(net.Service(servers.Where(server => server.Name != first), port));
-        var (second, _, _) = VipTraffic.Ask(client.Namespace, Vip(v6), 53, connected: true, socket: socket);
+        string second;
+        try
+        {
+            (second, _, _) = VipTraffic.Ask(client.Namespace, Vip(v6), 53, connected: true, socket: socket);
+        }
+        catch (SocketException)
+        {
+            // A writer that translates at connect can only tell a connected socket that its server has gone.
+            (second, _, _) = VipTraffic.Ask(client.Namespace, Vip(v6), 53, connected: true);
+        }
         Assert.NotEqual(first, second);
     }
 
