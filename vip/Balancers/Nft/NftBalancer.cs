@@ -31,7 +31,7 @@ public sealed class NftBalancer(TimeProvider time) : IBalancer
     public string? Refuses(VipService service) =>
         PathSelection.CountsConnections(service.Scheduler) ? $"scheduler {service.Scheduler} counts connections" : null;
 
-    public BalancerReport Apply(VipConfig config) => Run(config, observe: false);
+    public BalancerReport Apply(VipConfig config) => OnThread(() => Run(config, observe: false));
 
     public BalancerReport Observe(VipConfig config)
     {
@@ -39,10 +39,20 @@ public sealed class NftBalancer(TimeProvider time) : IBalancer
         using var observer = new NftBalancer(time);
         foreach (var path in namespaces.Values)
             observer.namespaces[path.Path] = new NftNamespace(path.Path, path.IsNetwork, observer.closer);
-        return observer.Run(config, observe: true);
+        return OnThread(() => observer.Run(config, observe: true));
     }
 
-    public IReadOnlyList<RealServerStatistics> ReadStatistics(VipConfig config)
+    public IReadOnlyList<RealServerStatistics> ReadStatistics(VipConfig config) => OnThread(() => Count(config));
+
+    public void Dispose()
+    {
+        if (disposed)
+            return;
+        disposed = true;
+        closer.Dispose();
+    }
+
+    private List<RealServerStatistics> Count(VipConfig config)
     {
         var statistics = new List<RealServerStatistics>();
         foreach (var network in config.Networks)
@@ -64,12 +74,12 @@ public sealed class NftBalancer(TimeProvider time) : IBalancer
         return statistics;
     }
 
-    public void Dispose()
+    /// <summary>One thread that may move between namespaces for the whole pass, instead of one for each look.</summary>
+    private static T OnThread<T>(Func<T> pass)
     {
-        if (disposed)
-            return;
-        disposed = true;
-        closer.Dispose();
+        T result = default!;
+        NetworkNamespace.RunOnThread(() => result = pass());
+        return result;
     }
 
     private static IEnumerable<(string Path, bool IsNetwork)> PathsOf(VipNetwork network) =>
