@@ -371,9 +371,13 @@ public abstract class BalancerConformance : IDisposable
 
     private void AssertRefused(VipContainer client, bool v6, int port)
     {
-        var clock = System.Diagnostics.Stopwatch.StartNew();
-        var error = Assert.Throws<SocketException>(() => VipTraffic.Connect(client.Namespace, Vip(v6), port).Dispose());
-        Assert.Equal(SocketError.ConnectionRefused, error.SocketErrorCode);
-        Assert.InRange(clock.ElapsedMilliseconds, 0, 900);
+        // At once: not after a second, when a lost first packet is sent again. A busy machine may be that slow now and then by itself.
+        Assert.Contains(Enumerable.Range(0, 5), _ =>
+        {
+            var clock = System.Diagnostics.Stopwatch.StartNew();
+            var error = Assert.Throws<SocketException>(() => VipTraffic.Connect(client.Namespace, Vip(v6), port).Dispose());
+            Assert.Equal(SocketError.ConnectionRefused, error.SocketErrorCode);
+            return clock.ElapsedMilliseconds < 900;
+        });
     }
 }

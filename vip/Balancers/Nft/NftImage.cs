@@ -11,6 +11,7 @@ internal sealed class NftImage(NfFamily family, int vni)
 {
     private readonly Dictionary<string, CompiledService> services = [];
     private readonly Dictionary<ServiceClass, int> classes = [];
+    private IReadOnlyList<VipService> last = [];
 
     internal NftSchema Schema { get; } = new(family, vni);
 
@@ -43,20 +44,9 @@ internal sealed class NftImage(NfFamily family, int vni)
     {
         var said = new List<string>();
         var delta = new NftDelta { Records = services.Count > 0 };
-        var seen = new HashSet<string>(network.Services.Count);
-        foreach (var service in network.Services)
-        {
-            seen.Add(service.Id);
-            services.TryGetValue(service.Id, out var before);
-            if (before is not null && CompiledService.Same(before.Source, service))
-                continue;
-            Replace(service.Id, before, CompiledService.Compile(service, Family), delta, said);
-        }
-        if (services.Count > seen.Count || services.Keys.Any(id => !seen.Contains(id)))
-        {
-            foreach (var id in services.Keys.Where(id => !seen.Contains(id)).ToList())
-                Replace(id, services[id], null, delta, said);
-        }
+        if (!ReplaceChanged(network.Services, delta, said))
+            ReplaceAll(network.Services, delta, said);
+        last = network.Services;
         var node = Family == NfFamily.IPv4 ? network.NodeAddress4 : network.NodeAddress6;
         var subnet = Family == NfFamily.IPv4 ? network.Subnet4 : network.Subnet6;
         var local = network.Tasks.Select(task => Family == NfFamily.IPv4 ? task.Address4 : task.Address6).OfType<IPAddress>().ToHashSet();
@@ -108,6 +98,41 @@ internal sealed class NftImage(NfFamily family, int vni)
             yield break;
         foreach (var address in Local)
             yield return new(NftKey.Address(NftMap.Local, address), default);
+    }
+
+    /// <summary>The usual case among thousands of services: the same ones in the same order, nearly all of them unchanged.</summary>
+    /// <returns>False when services came, went or changed places; nothing is done then.</returns>
+    private bool ReplaceChanged(IReadOnlyList<VipService> next, NftDelta delta, List<string> said)
+    {
+        if (next.Count != last.Count)
+            return false;
+        var changed = new List<int>();
+        for (var i = 0; i < next.Count; i++)
+        {
+            if (ReferenceEquals(next[i], last[i]))
+                continue;
+            if (next[i].Id != last[i].Id)
+                return false;
+            if (!CompiledService.Same(next[i], last[i]))
+                changed.Add(i);
+        }
+        foreach (var i in changed)
+            Replace(next[i].Id, services.GetValueOrDefault(next[i].Id), CompiledService.Compile(next[i], Family), delta, said);
+        return true;
+    }
+
+    private void ReplaceAll(IReadOnlyList<VipService> next, NftDelta delta, List<string> said)
+    {
+        var seen = new HashSet<string>(next.Count);
+        foreach (var service in next)
+        {
+            seen.Add(service.Id);
+            services.TryGetValue(service.Id, out var before);
+            if (before is null || !CompiledService.Same(before.Source, service))
+                Replace(service.Id, before, CompiledService.Compile(service, Family), delta, said);
+        }
+        foreach (var id in services.Keys.Where(id => !seen.Contains(id)).ToList())
+            Replace(id, services[id], null, delta, said);
     }
 
     private void Replace(string id, CompiledService? before, CompiledService? after, NftDelta delta, List<string> said)
