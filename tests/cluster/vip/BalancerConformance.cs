@@ -240,7 +240,7 @@ public abstract class BalancerConformance : IDisposable
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
-    public void Affinity_binds_a_client_to_a_server_until_the_time_is_over_or_the_server_goes(bool v6)
+    public virtual void Affinity_binds_a_client_to_a_server_until_the_time_is_over_or_the_server_goes(bool v6)
     {
         var (client, servers) = Start(3, v6);
         var service = net.Service(servers, TcpPort()) with { AffinitySeconds = 2 };

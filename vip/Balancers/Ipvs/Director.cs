@@ -1,20 +1,11 @@
-using System.Net;
-using System.Net.Sockets;
 using OverlayNet.Kernel;
 using OverlayNet.Kernel.Netlink;
 
 namespace OverlayNet.Vip.Balancers.Ipvs;
 
-/// <summary>
-/// The director of one network on this node, in the network's own namespace: settings, marks, the IPVS table, and the
-/// virtual addresses on the bridge. The bridge answers ARP and ND for them, to this node's own endpoints only: neither is flooded
-/// into the tunnel. So each client's packets end at its own node's director, and there is one on every node.
-/// </summary>
+/// <summary>The director of one network on this node, in the network's own namespace: settings, marks, the IPVS table, and the virtual addresses.</summary>
 internal sealed class Director
 {
-    // Marks an address as made by this writer (ip -details address: proto 0x56).
-    private const byte AddressProtocol = 0x56;
-    private const byte ScopeHost = 254;
     private readonly DrainClock drains = new();
     private IpvsPlan? applied;
 
@@ -24,18 +15,17 @@ internal sealed class Director
         using var netns = NamedNamespaces.OpenPinned(network.Netns);
         using var table = IpvsTable.TryOpen(netns) ?? throw new IOException("this kernel has no IPVS");
         using var route = NetlinkSocket.Open(NetlinkProtocol.Route, netns);
-        var addresses = new RouteAddresses(route);
-        var (missing, surplus) = AddressDifference(network, plan, route, addresses);
+        var addresses = VirtualAddresses.Read(route, network, plan.Addresses);
 
         Settings(network, netns, table, findings);
         // A virtual address is there only while the table behind it is: last to come, first to go.
-        foreach (var address in surplus)
-            Change(findings, network, $"virtual address {address.Address} removed", () => addresses.Delete(address));
-        if (findings.Write)
-            Marks(network, plan, netns, findings);
+        foreach (var address in addresses.Surplus)
+            Change(findings, network, $"virtual address {address.Address} removed", () => addresses.Remove(address));
+        Helpers(network, plan, netns, findings);
         Table(network, plan, table, findings);
-        foreach (var address in missing)
-            Change(findings, network, $"virtual address {address.Address} added", () => addresses.Replace(address), applied?.Addresses.Contains(address.Address) == true);
+        foreach (var address in addresses.Missing)
+            Change(findings, network, $"virtual address {address} added", () => addresses.Add(address), applied?.Addresses.Contains(address) == true);
+        Routes(network, addresses, findings);
         if (findings.Write)
             applied = plan;
     }
@@ -77,19 +67,35 @@ internal sealed class Director
         }
     }
 
-    private static void Marks(VipNetwork network, IpvsPlan plan, NetworkNamespace netns, Findings findings)
+    private static void Helpers(VipNetwork network, IpvsPlan plan, NetworkNamespace netns, Findings findings)
     {
         using var nft = NfTables.Open(netns);
-        var elements = MarkTable.Elements(plan);
+        var elements = DirectorTable.Elements(plan);
         if (elements.Count == 0)
         {
-            if (MarkTable.Layout.Exists(nft))
-                MarkTable.Layout.Remove(nft);
+            if (DirectorTable.Layout.Exists(nft))
+                Change(findings, network, "marks and refusals removed", () => DirectorTable.Layout.Remove(nft));
             return;
         }
-        var (added, deleted, _) = MarkTable.Layout.Reconcile(nft, _ => elements, write: true);
+        var (added, deleted, _) = DirectorTable.Layout.Reconcile(nft, _ => elements, findings.Write);
         if (added.Count + deleted.Count > 0)
-            findings.Changed(network, network.Netns, $"marks of port-less services: {added.Count} added, {deleted.Count} removed");
+            findings.Changed(network, network.Netns, $"marks and refusals: {added.Count} added, {deleted.Count} removed");
+    }
+
+    /// <summary>Only the node's own traffic needs these: a failure is reported and stops nothing.</summary>
+    private static void Routes(VipNetwork network, VirtualAddresses addresses, Findings findings)
+    {
+        foreach (var (what, deed) in addresses.RouteDifference())
+        {
+            try
+            {
+                Change(findings, network, what, deed);
+            }
+            catch (NetlinkException e)
+            {
+                findings.Failed(network, null, network.Netns, e.Message);
+            }
+        }
     }
 
     private void Table(VipNetwork network, IpvsPlan plan, IpvsTable table, Findings findings)
@@ -116,49 +122,6 @@ internal sealed class Director
         { Command: IpvsCommand.NewDestination or IpvsCommand.SetDestination } =>
             applied.Services.GetValueOrDefault(change.Key)?.Destinations.Any(planned => planned.Destination == change.Destination) == true,
         { Command: IpvsCommand.DeleteService } => !applied.Services.ContainsKey(change.Key),
-        _ => false,
-    };
-
-    private static (List<LinkAddress> Missing, List<LinkAddress> Surplus) AddressDifference(
-        VipNetwork network, IpvsPlan plan, NetlinkSocket route, RouteAddresses addresses)
-    {
-        var bridges = new RouteLinks(route).Dump().Where(link => link.Kind == "bridge").ToList();
-        if (bridges.Count != 1)
-        {
-            return plan.Addresses.Count == 0
-                ? ([], [])
-                : throw new IOException($"network namespace {network.Netns} has {bridges.Count} bridges; virtual addresses go on the one of the network");
-        }
-        var bridge = bridges[0].Index;
-        var there = addresses.Dump().Where(address => address.Interface == bridge && IsVirtual(address)).ToList();
-        return (
-            [.. plan.Addresses.Where(address => !there.Any(one => one.Address.Equals(address))).Select(address => Virtual(bridge, address))],
-            [.. there.Where(address => !plan.Addresses.Contains(address.Address))]);
-    }
-
-    /// <summary>
-    /// Never the source of anything the node originates: scope host in IPv4, deprecated in IPv6. No duplicate detection:
-    /// every node has it.
-    /// </summary>
-    private static LinkAddress Virtual(int bridge, IPAddress address) => address.AddressFamily == AddressFamily.InterNetworkV6
-        ? new LinkAddress
-        {
-            Interface = bridge,
-            Address = address,
-            PrefixLength = 128,
-            Flags = AddressFlags.NoDad | AddressFlags.NoPrefixRoute,
-            PreferredLifetime = TimeSpan.Zero,
-            Protocol = AddressProtocol,
-        }
-        : new LinkAddress { Interface = bridge, Address = address, PrefixLength = 32, Scope = ScopeHost, Protocol = AddressProtocol };
-
-    /// <summary>Kernels before 5.18 do not keep who made an address: there its shape tells.</summary>
-    private static bool IsVirtual(LinkAddress address) => address.Protocol switch
-    {
-        AddressProtocol => true,
-        0 => address.Address.AddressFamily == AddressFamily.InterNetworkV6
-            ? address.PrefixLength == 128 && (address.Flags & AddressFlags.Deprecated) != 0
-            : address.PrefixLength == 32 && address.Scope == ScopeHost,
         _ => false,
     };
 }

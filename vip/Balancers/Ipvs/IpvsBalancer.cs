@@ -153,11 +153,13 @@ public sealed class IpvsBalancer(TimeProvider time) : IBalancer
             where planned is not null
             from state in pair.Value.Destinations
             let endpoint = endpoints.GetValueOrDefault((network.Id, planned.Owner.Id, state.Destination.Address)) ?? state.Destination.Address.ToString()
-            group state by (planned.Owner.Id, endpoint) into server
+            // A TCP connection is remembered for two minutes after its end; a UDP flow is never anything but remembered.
+            let live = planned.Protocol == VipPort.Udp ? state.Connections : state.ActiveConnections
+            group (state, live) by (planned.Owner.Id, endpoint) into server
             select new RealServerStatistics(BalancerNames.Ipvs, network.Id, server.Key.Id, server.Key.endpoint,
-                server.Sum(state => (long)state.Connections),
-                server.Sum(state => (long)state.Statistics.Connections),
-                server.Sum(state => (long)(state.Statistics.PacketsIn + state.Statistics.PacketsOut)),
-                server.Sum(state => (long)(state.Statistics.BytesIn + state.Statistics.BytesOut)));
+                server.Sum(one => (long)one.live),
+                server.Sum(one => (long)one.state.Statistics.Connections),
+                server.Sum(one => (long)(one.state.Statistics.PacketsIn + one.state.Statistics.PacketsOut)),
+                server.Sum(one => (long)(one.state.Statistics.BytesIn + one.state.Statistics.BytesOut)));
     }
 }
