@@ -29,7 +29,7 @@ internal static class DataPath
                 throw new InvalidOperationException(report.Errors[0].ToString());
         }
         var director = nat.Network.Netns(1);
-        director.Sysctl("net.ipv4.vs.conntrack=1", "net.ipv4.conf.all.accept_local=1", "net.ipv4.conf.all.send_redirects=0");
+        director.Sysctl("net.bridge.bridge-nf-call-iptables=0", "net.ipv4.vs.conntrack=1", "net.ipv4.conf.all.accept_local=1", "net.ipv4.conf.all.send_redirects=0");
         director.Ip($"addr add {nat.Vip}/32 dev br0");
         director.Exec("ipvsadm", "-A", "-t", $"{nat.Vip}:80", "-s", "wrr");
         director.Exec("ipvsadm", "-a", "-t", $"{nat.Vip}:80", "-r", $"{nat.Server.Address}:{Port}", "-m");

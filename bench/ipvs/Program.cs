@@ -5,9 +5,8 @@ using OverlayNet.Bench.Ipvs;
 var quick = args.Contains("--quick");
 var json = args.Contains("--json");
 var services = quick ? 1000 : 10_000;
-var rounds = quick ? 3 : 7;
-var programming = Programming.Run(services, rounds).ToList();
-var path = DataPath.Run(quick ? 200 : 600, quick ? 1000 : 3000, quick ? 3 : 12).ToList();
+var programming = Programming.Run(services, rounds: 3).ToList();
+var path = DataPath.Run(connections: 100, requests: 400, rounds: quick ? 10 : 40).ToList();
 
 (string Name, Summary Ours, Summary Reference)[] ratios =
 [
@@ -26,17 +25,16 @@ if (json)
         benchmark = "ipvs",
         guest = Environment.GetEnvironmentVariable("OVERLAYNET_GUEST"),
         services,
-        rounds,
-        ratios = ratios.Select(ratio => new { ratio.Name, ratio.Ours.RatioTo(ratio.Reference).Mean, ratio.Ours.RatioTo(ratio.Reference).Half }),
+        ratios = ratios.Select(ratio => new { ratio.Name, ratio.Ours.RatioTo(ratio.Reference).Median, ratio.Ours.RatioTo(ratio.Reference).Low, ratio.Ours.RatioTo(ratio.Reference).High }),
         medians = programming.Concat(path).Select(summary => new { summary.Name, summary.Median, summary.Unit }),
     }));
     return;
 }
-Console.WriteLine($"{services} services of 5 servers each, {rounds} interleaved rounds; wall time in one guest kernel ({Environment.OSVersion.VersionString})");
+Console.WriteLine($"{services} services of 5 servers each; medians of interleaved rounds and their 95 % confidence interval; wall time in one guest kernel ({Environment.OSVersion.VersionString})");
 foreach (var (name, ours, reference) in ratios)
 {
-    var (mean, half) = ours.RatioTo(reference);
-    Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {mean,8:0.000} ± {half,-6:0.000} {name}"));
+    var (median, low, high) = ours.RatioTo(reference);
+    Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {median,8:0.000} [{low:0.000}, {high:0.000}] {name}"));
 }
 foreach (var summary in programming.Concat(path))
     Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {summary.Median,8:0.0} {summary.Unit,-6}   {summary.Name}"));
