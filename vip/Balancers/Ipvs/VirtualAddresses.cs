@@ -50,8 +50,12 @@ internal sealed class VirtualAddresses
         // Never the source of anything by itself: deprecated, as in IPv4 scope host. No duplicate detection: every node has it.
         ? new LinkAddress
         {
-            Interface = bridge, Address = address, PrefixLength = 128, Flags = AddressFlags.NoDad | AddressFlags.NoPrefixRoute,
-            PreferredLifetime = TimeSpan.Zero, Protocol = Maker,
+            Interface = bridge,
+            Address = address,
+            PrefixLength = 128,
+            Flags = AddressFlags.NoDad | AddressFlags.NoPrefixRoute,
+            PreferredLifetime = TimeSpan.Zero,
+            Protocol = Maker,
         }
         : new LinkAddress { Interface = bridge, Address = address, PrefixLength = 32, Scope = ScopeHost, Protocol = Maker });
 
@@ -76,7 +80,13 @@ internal sealed class VirtualAddresses
             var others = local.Where(route => route.Destination == destination && !own.Contains(route)).ToList();
             var wanted = new Route
             {
-                Destination = destination, Interface = bridge, Source = source, Table = LocalTable, Type = RouteType.Local, Scope = ScopeHost, Protocol = Maker,
+                Destination = destination,
+                Interface = bridge,
+                Source = source,
+                Table = LocalTable,
+                Type = RouteType.Local,
+                Scope = ScopeHost,
+                Protocol = Maker,
             };
             if (own.Count == 0)
                 changes.Add(($"local route to {address} with source {source}", () => routes.Replace(wanted)));

@@ -10,8 +10,13 @@ public sealed class NftElementTests
 {
     private static readonly VipTask Task = new()
     {
-        EndpointId = "a", NetnsPath = "/run/netns/a", Interface = "eth0", BridgePort = "p1",
-        Address4 = IPAddress.Parse("10.42.0.1"), Address6 = IPAddress.Parse("fd00:42::1"), Mac = new MacAddress(1),
+        EndpointId = "a",
+        NetnsPath = "/run/netns/a",
+        Interface = "eth0",
+        BridgePort = "p1",
+        Address4 = IPAddress.Parse("10.42.0.1"),
+        Address6 = IPAddress.Parse("fd00:42::1"),
+        Mac = new MacAddress(1),
     };
 
     [Fact]
