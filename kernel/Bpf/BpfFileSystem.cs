@@ -66,6 +66,14 @@ public static unsafe class BpfFileSystem
         return names;
     }
 
+    /// <summary>When a pin was last made in a directory or removed from it; null when there is no such directory.</summary>
+    public static DateTimeOffset? LastChange(string path)
+    {
+        DateTimeOffset? changed = null;
+        NamedNamespaces.InHostMounts(() => changed = Directory.Exists(path) ? Directory.GetLastWriteTimeUtc(path) : null);
+        return changed;
+    }
+
     private static void Mount()
     {
         if (Libc.FileSystemType(Root) == Magic)

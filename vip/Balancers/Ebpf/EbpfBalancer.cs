@@ -15,7 +15,8 @@ public sealed class EbpfBalancer : IBalancer
     /// <summary>Each daemon's pins are in a directory of its own below.</summary>
     public const string PinRoot = BpfFileSystem.Root + "/overlaynet";
 
-    private static readonly TimeSpan probeAgainAfter = TimeSpan.FromSeconds(60), auditAfter = TimeSpan.FromSeconds(5), moveAgainAfter = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan probeAgainAfter = TimeSpan.FromSeconds(60), auditAfter = TimeSpan.FromSeconds(5), moveAgainAfter = TimeSpan.FromSeconds(1),
+        orphanedAfter = TimeSpan.FromMinutes(10);
 
     private readonly string directory;
     private readonly string? wantedCgroup;
@@ -152,7 +153,11 @@ public sealed class EbpfBalancer : IBalancer
     private bool Open(VipNetwork[] networks, List<VipChange> changes)
     {
         if (!swept)
-            changes.AddRange(OrphanedPins.Sweep(directory).Select(node => Change("all", $"programs and tables of node {node}, none of whose containers exists any more, removed")));
+        {
+            var others = BpfFileSystem.List(PinRoot).Where(node => $"{PinRoot}/{node}" != directory);
+            foreach (var node in OrphanedPins.Sweep(others, time.GetUtcNow() - orphanedAfter))
+                changes.Add(Change("all", $"programs and tables of node {node}, none of whose containers exists any more, removed"));
+        }
         var maps = SocketMaps.Adopt(directory);
         if (maps is null)
         {

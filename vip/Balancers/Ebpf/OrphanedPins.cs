@@ -11,16 +11,17 @@ namespace OverlayNet.Vip.Balancers.Ebpf;
 /// </summary>
 internal static class OrphanedPins
 {
-    /// <param name="own">The directory that is never one.</param>
+    /// <param name="nodes">Those to look at: never the daemon's own.</param>
+    /// <param name="changedBefore">Pins changed since may belong to a daemon that is just putting them up.</param>
     /// <returns>The nodes whose pins were removed.</returns>
-    internal static List<string> Sweep(string own)
+    internal static List<string> Sweep(IEnumerable<string> nodes, DateTimeOffset changedBefore)
     {
         var swept = new List<string>();
         HashSet<ulong>? alive = null;
-        foreach (var node in BpfFileSystem.List(EbpfBalancer.PinRoot))
+        foreach (var node in nodes)
         {
             var directory = $"{EbpfBalancer.PinRoot}/{node}";
-            if (directory == own)
+            if (BpfFileSystem.LastChange(directory) is not { } changed || changed >= changedBefore)
                 continue;
             using var netns = BpfFileSystem.OpenMap($"{directory}/netns");
             if (netns is not null && netns.Keys<ulong>() is { Count: > 0 } served && served.Any((alive ??= LiveCookies()).Contains))
