@@ -2,9 +2,9 @@
 """Ends a container and measures until every node has withdrawn it.
 
 usage: withdrawal.py NETNS PID ENDPOINT ADDRESS SERVICE NODE=SOCKET,NETNS,RESOLVER ...
-Kills PID and removes the namespace NETNS, then asks every node at once until both its balancer's list (API, at SOCKET)
-and its DNS (tasks.SERVICE at RESOLVER, asked from NETNS) are without it. Prints a line a node, milliseconds since just
-before the kill. Exit code 1 when one has not withdrawn it after 10 s.
+Kills PID and removes the namespace NETNS, then asks every node at once until its DNS (tasks.SERVICE at RESOLVER, asked
+from NETNS) is without it, and until it says (API, at SOCKET) that its kernel reflects a revision without it. Prints a
+line a node, milliseconds since just before the kill. Exit code 1 when one has not withdrawn it after 10 s.
 """
 import ctypes
 import http.client
@@ -67,7 +67,8 @@ class Watcher(threading.Thread):
         self.name, rest = spec.split("=", 1)
         self.socket, self.netns, self.resolver = rest.split(",")
         self.service, self.endpoint, self.address = service, endpoint, address
-        self.ready, self.balancer, self.dns = threading.Event(), None, None
+        self.ready, self.kernel, self.dns = threading.Event(), None, None
+        self.without = None
 
     def run(self):
         enter(self.netns)
@@ -75,21 +76,29 @@ class Watcher(threading.Thread):
         channel.settimeout(1)
         channel.connect((self.resolver, 53))
         api, sequence = UnixConnection(self.socket), 0
-        while self.balancer is None or self.dns is None:
-            if self.balancer is None and not self.in_balancer(api):
-                self.balancer = time.monotonic()
+        while self.kernel is None or self.dns is None:
             sequence += 1
             try:
                 if self.dns is None and self.address not in addresses_of(f"tasks.{self.service}", channel, sequence):
                     self.dns = time.monotonic()
             except socket.timeout:
                 pass
+            if self.kernel is None and self.applied(api):
+                self.kernel = time.monotonic()
             self.ready.set()
             time.sleep(0.001)
 
-    def in_balancer(self, api):
-        api.request("GET", f"/v1/services/{self.service}/backends")
-        return any(self.endpoint in (backend["endpoint"], backend.get("id")) and backend["share"] > 0 for backend in json.loads(api.getresponse().read()))
+    def applied(self, api):
+        """Whether the node's kernel reflects a registry without the endpoint."""
+        if self.without is None:
+            api.request("GET", f"/v1/services/{self.service}/backends")
+            answer = api.getresponse()
+            backends = json.loads(answer.read())
+            if any(backend["endpoint"] == self.endpoint and backend["share"] > 0 for backend in backends):
+                return False
+            self.without = int(answer.headers["X-OverlayNet-Revision"])
+        api.request("GET", "/v1/status")
+        return json.loads(api.getresponse().read())["appliedRevision"] >= self.without
 
 
 def main():
@@ -101,7 +110,7 @@ def main():
         watcher.start()
     for watcher in watchers:
         watcher.ready.wait(LIMIT)
-    early = [watcher.name for watcher in watchers if watcher.balancer or watcher.dns]
+    early = [watcher.name for watcher in watchers if watcher.without or watcher.dns]
     if early:
         sys.exit(f"{endpoint} was not there to begin with on {', '.join(early)}")
 
@@ -115,8 +124,8 @@ def main():
     late = False
     for watcher in watchers:
         watcher.join(max(0.0, started + LIMIT - time.monotonic()))
-        moments = [f"{what} {(when - started) * 1000:.1f} ms" if when else f"{what} NOT within {LIMIT:.0f} s" for what, when in (("balancer", watcher.balancer), ("DNS", watcher.dns))]
-        late = late or not (watcher.balancer and watcher.dns)
+        moments = [f"{what} {(when - started) * 1000:.1f} ms" if when else f"{what} NOT within {LIMIT:.0f} s" for what, when in (("DNS", watcher.dns), ("kernel", watcher.kernel))]
+        late = late or not (watcher.kernel and watcher.dns)
         print(f"{watcher.name}: {', '.join(moments)}")
     sys.exit(1 if late else 0)
 
