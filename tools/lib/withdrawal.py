@@ -76,17 +76,19 @@ class Watcher(threading.Thread):
         channel.settimeout(1)
         channel.connect((self.resolver, 53))
         api, sequence = UnixConnection(self.socket), 0
-        while self.kernel is None or self.dns is None:
+        # Names go first and paths last: the kernel need not be asked about before. Each question costs the node time.
+        while self.dns is None:
             sequence += 1
             try:
-                if self.dns is None and self.address not in addresses_of(f"tasks.{self.service}", channel, sequence):
+                if self.address not in addresses_of(f"tasks.{self.service}", channel, sequence):
                     self.dns = time.monotonic()
             except socket.timeout:
                 pass
-            if self.kernel is None and self.applied(api):
-                self.kernel = time.monotonic()
             self.ready.set()
             time.sleep(0.001)
+        while not self.applied(api):
+            time.sleep(0.002)
+        self.kernel = time.monotonic()
 
     def applied(self, api):
         """Whether the node's kernel reflects a registry without the endpoint."""
@@ -110,7 +112,7 @@ def main():
         watcher.start()
     for watcher in watchers:
         watcher.ready.wait(LIMIT)
-    early = [watcher.name for watcher in watchers if watcher.without or watcher.dns]
+    early = [watcher.name for watcher in watchers if watcher.dns]
     if early:
         sys.exit(f"{endpoint} was not there to begin with on {', '.join(early)}")
 
