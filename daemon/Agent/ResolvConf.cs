@@ -17,7 +17,8 @@ public static class ResolvConf
         Directory.CreateDirectory(Path.GetDirectoryName(path)!);
         var servers = new[] { network.Gateway4, network.Gateway6 }.OfType<IPAddress>().Select(address => $"nameserver {address}");
         // ndots:0 as in Docker: 'web' is asked for as it stands, without a round through the search list.
-        File.WriteAllLines(path, [Mark, .. servers, $"search {network.Name}.{snapshot.ClusterDomain}", "options ndots:0"]);
+        // timeout:1: a query that the daemon had taken from its socket when it was killed is asked again in a second, not in five.
+        File.WriteAllLines(path, [Mark, .. servers, $"search {network.Name}.{snapshot.ClusterDomain}", "options ndots:0 timeout:1 attempts:5"]);
     }
 
     /// <summary>Removes the file if it is ours.</summary>
