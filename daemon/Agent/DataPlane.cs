@@ -29,7 +29,6 @@ internal sealed partial class DataPlane(
     private readonly PartRecord _overlayPart = new("overlay"), _vipPart = new("vip"), _dnsPart = new("dns");
     private OverlayConfig? _overlayBefore;
     private VipConfig _vipBefore = VipConfig.Empty;
-    private DateTimeOffset? _due;
     private long _appliedRevision = -1;
     private IReadOnlySet<string> _suppressedBefore = new HashSet<string>();
 
@@ -39,9 +38,6 @@ internal sealed partial class DataPlane(
     /// <summary>What the balancers said last.</summary>
     public VipReport? Vip { get; private set; }
 
-    /// <summary>When something is due by time, such as the end of a drain.</summary>
-    public DateTimeOffset? NextDue => _due;
-
     public ApplyOutcome Apply(Snapshot snapshot, IReadOnlySet<string> suppressed)
     {
         var node = facts();
@@ -50,16 +46,26 @@ internal sealed partial class DataPlane(
         var mending = snapshot.Revision == _appliedRevision && suppressed.SetEquals(_suppressedBefore);
         var overlayNext = OverlayPlanner.Plan(snapshot, node, suppressed);
         var vipNext = VipPlanner.Plan(snapshot, node.NodeId, suppressed);
-        var overlayBoth = _overlayBefore is null ? overlayNext : OverlayPlanner.Union(_overlayBefore, overlayNext);
-        var vipBoth = VipPlanner.Union(_vipBefore, vipNext);
-
-        var report = ApplyOverlay(overlayBoth, snapshot, mending, errors);
-        ApplyVip(vipBoth, mending, errors);
-        ApplyDns(snapshot, errors);
-        if (!ReferenceEquals(vipBoth, vipNext))
-            ApplyVip(vipNext, mending: false, errors);
-        if (!ReferenceEquals(overlayBoth, overlayNext))
-            report = ApplyOverlay(overlayNext, snapshot, mending: false, errors);
+        ApplyReport report;
+        if (_overlayBefore is { } overlayBefore && !OverlayPlanner.Adds(overlayBefore, overlayNext) && !VipPlanner.Adds(_vipBefore, vipNext))
+        {
+            // Things only go, or nothing changes: names first, paths last.
+            ApplyDns(snapshot, errors);
+            ApplyVip(vipNext, mending, errors);
+            report = ApplyOverlay(overlayNext, snapshot, mending, errors);
+        }
+        else
+        {
+            var overlayBoth = _overlayBefore is null ? overlayNext : OverlayPlanner.Union(_overlayBefore, overlayNext);
+            var vipBoth = VipPlanner.Union(_vipBefore, vipNext);
+            report = ApplyOverlay(overlayBoth, snapshot, mending, errors);
+            ApplyVip(vipBoth, mending, errors);
+            ApplyDns(snapshot, errors);
+            if (!ReferenceEquals(vipBoth, vipNext))
+                ApplyVip(vipNext, mending: false, errors);
+            if (!ReferenceEquals(overlayBoth, overlayNext))
+                report = ApplyOverlay(overlayNext, snapshot, mending: false, errors);
+        }
         (_appliedRevision, _suppressedBefore) = (snapshot.Revision, suppressed);
 
         (_overlayBefore, _vipBefore) = (overlayNext, vipNext);
@@ -137,8 +143,8 @@ internal sealed partial class DataPlane(
         foreach (var error in failures)
             errors.TryAdd($"vip/{error.Network}", error.ToString());
         _vipPart.Done(config.Revision, failures.Count > 0 ? failures[0].ToString() : null, time.GetUtcNow());
+        // What is due by time (report.NextDue, the end of a drain) is done by the resync that comes every few seconds.
         Vip = report;
-        _due = report.NextDue;
     }
 
     private void ApplyDns(Snapshot snapshot, Dictionary<string, string> errors)

@@ -13,9 +13,13 @@ namespace OverlayNet.Daemon.Agent;
 /// The agent's way to the registry: a manager's HTTP API, over mutual TLS, or over the unix socket of its own node when
 /// that is a manager. Managers are asked in turn until one answers.
 /// </summary>
-public sealed class RegistryClient(HttpClient http, IReadOnlyList<Uri> managers)
+public sealed class RegistryClient(HttpClient http, IReadOnlyList<Uri> managers, TimeProvider time)
 {
     private int _current;
+    private long _lastAnswer;
+
+    /// <summary>Timestamp of the last answer of a manager that was no refusal; 0: none yet.</summary>
+    public long LastAnswer => Volatile.Read(ref _lastAnswer);
 
     /// <summary>The manager that answered last.</summary>
     public Uri Current => managers[_current % managers.Count];
@@ -94,7 +98,10 @@ public sealed class RegistryClient(HttpClient http, IReadOnlyList<Uri> managers)
             request.Version = HttpVersion.Version11;
             try
             {
-                return await http.SendAsync(request, completion, cancellation).ConfigureAwait(false);
+                var response = await http.SendAsync(request, completion, cancellation).ConfigureAwait(false);
+                if (response.IsSuccessStatusCode)
+                    Volatile.Write(ref _lastAnswer, time.GetTimestamp());
+                return response;
             }
             catch (HttpRequestException e)
             {

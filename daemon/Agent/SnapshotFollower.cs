@@ -26,7 +26,7 @@ public sealed partial class SnapshotFollower(RegistryClient client, SnapshotFile
     public bool Synced { get; private set; }
 
     /// <summary>Since the last word of a manager; null: never heard one.</summary>
-    public TimeSpan? SinceContact => Volatile.Read(ref _lastContact) is var stamp and not 0 ? time.GetElapsedTime(stamp) : null;
+    public TimeSpan? SinceContact => Math.Max(Volatile.Read(ref _lastContact), client.LastAnswer) is var stamp and not 0 ? time.GetElapsedTime(stamp) : null;
 
     /// <summary>Completes at the next change.</summary>
     public Task Changed

@@ -62,7 +62,7 @@ internal sealed class Member : IAsyncDisposable
         var managers = store is null
             ? identity.Membership.Managers.Select(manager => HostPort.Parse(manager)!.ToUri()).ToList()
             : [new Uri("http://localhost/")];
-        var agent = new NodeAgent(options, identity.Membership, new RegistryClient(http, managers), events, time, loggers);
+        var agent = new NodeAgent(options, identity.Membership, new RegistryClient(http, managers, time), events, time, loggers);
         services ??= new ManagerApiServices(null, null, null) { ReadFrom = () => agent.Follower.Current, Time = time, Logger = loggers.CreateLogger<ManagerApiServices>() };
         agent.Start();
         return new Member(identity, store, registry, services, http, remote, agent);

@@ -62,6 +62,15 @@ public static class OverlayPlanner
     private static bool Overlap(IPNetwork? one, IPNetwork? two) =>
         one is { } a && two is { } b && (a.Contains(b.BaseAddress) || b.Contains(a.BaseAddress));
 
+    /// <summary>Whether <paramref name="next"/> has a network, an endpoint or a way to one that <paramref name="previous"/> has not.</summary>
+    public static bool Adds(OverlayConfig previous, OverlayConfig next)
+    {
+        var before = previous.Networks.ToDictionary(network => network.Netns);
+        return next.Networks.Any(network => !before.TryGetValue(network.Netns, out var old)
+            || network.Endpoints.ExceptBy(old.Endpoints.Select(endpoint => endpoint.Id), endpoint => endpoint.Id).Any()
+            || network.Remotes.ExceptBy(old.Remotes.Select(remote => (remote.Mac, remote.Vtep)), remote => (remote.Mac, remote.Vtep)).Any());
+    }
+
     private static OverlayNetwork PlanNetwork(Snapshot snapshot, NodeFacts node, Network network, IReadOnlySet<string> suppressed)
     {
         var own = snapshot.NodeEndpoint(node.NodeId, network.Id)!;

@@ -49,6 +49,23 @@ public static class VipPlanner
         };
     }
 
+    /// <summary>Whether <paramref name="next"/> sends traffic anywhere that <paramref name="previous"/> does not: then paths must be there first.</summary>
+    public static bool Adds(VipConfig previous, VipConfig next)
+    {
+        var before = previous.Networks.ToDictionary(network => network.Id);
+        return next.Networks.Any(network => !before.TryGetValue(network.Id, out var old)
+            || network.Tasks.ExceptBy(old.Tasks.Select(task => task.EndpointId), task => task.EndpointId).Any()
+            || network.Services.Any(service => old.Services.FirstOrDefault(was => was.Id == service.Id) is not { } was || Adds(was, service)));
+    }
+
+    private static bool Adds(VipService previous, VipService next)
+    {
+        var weights = previous.RealServers.ToDictionary(server => server.EndpointId, server => server.Weight);
+        return !next.Addresses.SequenceEqual(previous.Addresses)
+            || !next.Ports.SequenceEqual(previous.Ports)
+            || next.RealServers.Any(server => !weights.TryGetValue(server.EndpointId, out var weight) || server.Weight > weight);
+    }
+
     private static VipNetwork PlanNetwork(Snapshot snapshot, string nodeId, Network network, IReadOnlySet<string> suppressed)
     {
         var own = snapshot.NodeEndpoint(nodeId, network.Id);

@@ -70,4 +70,19 @@ public class VipPlannerTests
         Assert.Empty(after.Networks[0].Services);
         Assert.Equal("web", Assert.Single(VipPlanner.Union(before, after).Networks[0].Services).Name);
     }
+
+    [Fact]
+    public void Only_new_or_heavier_real_servers_add()
+    {
+        var two = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11), Endpoint("e2", NodeB, 12)]), NodeA, NoneGone);
+        var drained = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11), Endpoint("e2", NodeB, 12, EndpointState.Draining)]), NodeA, NoneGone);
+        var one = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11)]), NodeA, NoneGone);
+
+        Assert.False(VipPlanner.Adds(two, two));
+        Assert.False(VipPlanner.Adds(two, drained));
+        Assert.False(VipPlanner.Adds(two, one));
+        Assert.True(VipPlanner.Adds(one, two));
+        Assert.True(VipPlanner.Adds(drained, two));
+        Assert.True(VipPlanner.Adds(OverlayNet.Vip.VipConfig.Empty, one));
+    }
 }
