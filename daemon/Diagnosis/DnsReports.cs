@@ -38,7 +38,7 @@ internal static class DnsReports
     public static List<string> Table(NodeAgent agent, string network) =>
         [.. agent.Dns.DumpTable(network.Length > 0 ? Resolve.Network(agent.Follower.Current, network).Id : null).Select(record => $"{record.Network}: {record.Name} {record.Ttl} {record.Type} {record.Data}").Order(StringComparer.Ordinal)];
 
-    public static List<string> Cache(NodeAgent agent) => 
+    public static List<string> Cache(NodeAgent agent) =>
         [.. agent.Dns.DumpCache().Select(record => $"{record.Name} {record.Type} {record.Rcode}, {record.SecondsLeft} s left, from {record.Upstream}, {record.Hits} hits")];
 
     private static (string? NetworkId, IPAddress Source) Client(NodeAgent agent, string from)

@@ -78,7 +78,8 @@ public sealed class ApiFixture : IAsyncDisposable
 
     /// <summary>A client over TLS with a node's certificate; null: without one.</summary>
     public HttpClient Node(NodeIdentity? identity) => new(
-        identity is null ? ClusterTls.CreateHandler(Identity.Authority) : ClusterTls.CreateHandler(identity)) { BaseAddress = Tls };
+        identity is null ? ClusterTls.CreateHandler(Identity.Authority) : ClusterTls.CreateHandler(identity))
+    { BaseAddress = Tls };
 
     public async Task<NodeIdentity> JoinAsync(string name, byte address, string? token = null)
     {

@@ -263,50 +263,50 @@ internal sealed class FenceModel(FenceModelOptions options)
         switch (output)
         {
             case FenceOutput.SetGate set:
-            {
-                var next = Start(out var node);
-                node.Gate = set.Deadline == TimeSpan.Zero ? Past : (int)set.Deadline.Ticks;
-                node.Stuck = set.Deadline != TimeSpan.Zero;
-                yield return ($"{Name(i)} sets its gate: {(set.Deadline == TimeSpan.Zero ? "shut" : $"open for {set.Deadline.Ticks}")}", next);
-                break;
-            }
-
-            case FenceOutput.Commit commit:
-            {
-                var next = Start(out var node);
-                if (node.Requests.Length < options.RequestsOnTheWay)
                 {
-                    node.Requests = node.Requests.Add(commit);
-                    yield return ($"{Name(i)} sends {Words(commit)}", next);
+                    var next = Start(out var node);
+                    node.Gate = set.Deadline == TimeSpan.Zero ? Past : (int)set.Deadline.Ticks;
+                    node.Stuck = set.Deadline != TimeSpan.Zero;
+                    yield return ($"{Name(i)} sets its gate: {(set.Deadline == TimeSpan.Zero ? "shut" : $"open for {set.Deadline.Ticks}")}", next);
                     break;
                 }
 
-                yield return ($"{Name(i)} sends {Words(commit)}, which is lost", next);
-                var other = Start(out node);
-                node.Requests = node.Requests.RemoveAt(0).Add(commit);
-                yield return ($"{Name(i)} sends {Words(commit)}; its oldest request is lost", other);
-                break;
-            }
+            case FenceOutput.Commit commit:
+                {
+                    var next = Start(out var node);
+                    if (node.Requests.Length < options.RequestsOnTheWay)
+                    {
+                        node.Requests = node.Requests.Add(commit);
+                        yield return ($"{Name(i)} sends {Words(commit)}", next);
+                        break;
+                    }
+
+                    yield return ($"{Name(i)} sends {Words(commit)}, which is lost", next);
+                    var other = Start(out node);
+                    node.Requests = node.Requests.RemoveAt(0).Add(commit);
+                    yield return ($"{Name(i)} sends {Words(commit)}; its oldest request is lost", other);
+                    break;
+                }
 
             case FenceOutput.AskPromises ask:
-            {
-                var next = Start(out _);
-                for (var peer = 0; peer < next.Nodes.Length; peer++)
-                    if (ask.Peers.Contains(Name(peer)))
-                        next.Own(peer).Ask = new FenceInput.PromiseAsked(Name(i), ask.Round, ask.Version, ask.Ttl);
-                yield return ($"{Name(i)} asks its peers for promises", next);
-                break;
-            }
+                {
+                    var next = Start(out _);
+                    for (var peer = 0; peer < next.Nodes.Length; peer++)
+                        if (ask.Peers.Contains(Name(peer)))
+                            next.Own(peer).Ask = new FenceInput.PromiseAsked(Name(i), ask.Round, ask.Version, ask.Ttl);
+                    yield return ($"{Name(i)} asks its peers for promises", next);
+                    break;
+                }
 
             case FenceOutput.AnswerPromise answer:
-            {
-                var next = Start(out _);
-                for (var holder = 0; holder < next.Nodes.Length; holder++)
-                    if (Name(holder) == answer.Holder)
-                        next.Own(holder).Answer = new FenceInput.PromiseAnswered(Name(i), answer.Round, answer.Granted, answer.Known);
-                yield return ($"{Name(i)} {(answer.Granted ? "promises" : "refuses")} {answer.Holder}", next);
-                break;
-            }
+                {
+                    var next = Start(out _);
+                    for (var holder = 0; holder < next.Nodes.Length; holder++)
+                        if (Name(holder) == answer.Holder)
+                            next.Own(holder).Answer = new FenceInput.PromiseAnswered(Name(i), answer.Round, answer.Granted, answer.Known);
+                    yield return ($"{Name(i)} {(answer.Granted ? "promises" : "refuses")} {answer.Holder}", next);
+                    break;
+                }
         }
     }
 
