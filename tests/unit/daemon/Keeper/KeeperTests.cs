@@ -1,6 +1,7 @@
 using System.Net;
 using Microsoft.Win32.SafeHandles;
 using OverlayNet.Daemon.Keeper;
+using OverlayNet.Kernel;
 
 namespace OverlayNet.UnitTests.Daemon.Keeper;
 
@@ -11,7 +12,8 @@ public class KeeperTests
     {
         var path = Path.Combine(Path.GetTempPath(), $"on-keeper-{Guid.NewGuid():N}.sock");
         var keeper = Task.Run(() => KeeperProcess.Run(path));
-        SpinWait.SpinUntil(() => File.Exists(path), TimeSpan.FromSeconds(10));
+        // Until it listens: the client starts a process of its own where nobody does.
+        SpinWait.SpinUntil(() => Listens(path), TimeSpan.FromSeconds(10));
         var socket = new System.Net.Sockets.Socket(System.Net.Sockets.AddressFamily.InterNetwork, System.Net.Sockets.SocketType.Dgram, System.Net.Sockets.ProtocolType.Udp);
         socket.Bind(new IPEndPoint(IPAddress.Loopback, 0));
         var port = ((IPEndPoint)socket.LocalEndPoint!).Port;
@@ -35,5 +37,11 @@ public class KeeperTests
             second.Quit();
         }
         Assert.Equal(0, await keeper.WaitAsync(TimeSpan.FromSeconds(10)));
+    }
+
+    private static bool Listens(string path)
+    {
+        using var channel = DescriptorChannel.TryConnect(path);
+        return channel is not null;
     }
 }
