@@ -20,9 +20,6 @@ public sealed partial class Heartbeat(
     /// <summary>How late the thread woke up last, in milliseconds.</summary>
     public double LatenessMs { get; private set; }
 
-    /// <summary>The managers no longer know this node: it was removed.</summary>
-    public bool Removed { get; private set; }
-
     public void Start()
     {
         _thread = new Thread(Loop) { IsBackground = true, Name = "heartbeat", Priority = ThreadPriority.Highest };
@@ -57,14 +54,12 @@ public sealed partial class Heartbeat(
         {
             using var timeout = new CancellationTokenSource(CallTimeout);
             client.Heartbeat(compose() with { LatenessMs = LatenessMs }, timeout.Token).GetAwaiter().GetResult();
-            Removed = false;
             if (_trouble is not null)
                 Log.Restored(logger);
             _trouble = null;
         }
         catch (Exception e) when (e is RegistryException or HttpRequestException or IOException or OperationCanceledException)
         {
-            Removed = e is RegistryException { Error.Code: "node-unknown" };
             // Once per change of reason: managers may be gone for hours.
             if (_trouble != e.Message)
                 Log.Failed(logger, e.Message);

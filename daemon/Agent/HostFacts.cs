@@ -10,27 +10,6 @@ public static class HostFacts
     private const uint MainTable = 254;
     private const int DefaultMtu = 1500;
 
-    /// <summary>The address that the default route leaves from; null without such a route.</summary>
-    public static IPAddress? DefaultAddress()
-    {
-        // Connecting a datagram socket only looks the route up; nothing is sent (documentation prefixes, RFC 5737 and 3849).
-        foreach (var probe in new[] { IPAddress.Parse("192.0.2.1"), IPAddress.Parse("2001:db8::1") })
-        {
-            try
-            {
-                using var socket = new Socket(probe.AddressFamily, SocketType.Dgram, ProtocolType.Udp);
-                socket.Connect(probe, 9);
-                if (socket.LocalEndPoint is IPEndPoint { Address: var address } && !IPAddress.IsLoopback(address))
-                    return address;
-            }
-            catch (SocketException)
-            {
-                // No route of that family.
-            }
-        }
-        return null;
-    }
-
     /// <summary>MTU of the interface that has the address, in bytes; 1500 when none has.</summary>
     public static int MtuOf(NetlinkSocket socket, IPAddress address)
     {

@@ -60,7 +60,7 @@ public static class OverlayPlanner
         other.Id != network.Id && (Overlap(other.Subnet4, network.Subnet4) || Overlap(other.Subnet6, network.Subnet6)));
 
     private static bool Overlap(IPNetwork? one, IPNetwork? two) =>
-        one is { } a && two is { } b && (a.Contains(b.BaseAddress) || b.Contains(a.BaseAddress));
+        one is { } a && two is { } b && Registry.Prefixes.Overlap(a, b);
 
     /// <summary>Whether <paramref name="next"/> has a network, an endpoint or a way to one that <paramref name="previous"/> has not.</summary>
     public static bool Adds(OverlayConfig previous, OverlayConfig next)
