@@ -89,7 +89,8 @@ public sealed record VipService
 /// <param name="Target">At the real server, host byte order.</param>
 /// <param name="Published">Answered on the node's own addresses too; 0: not.</param>
 /// <param name="PublishHostOnly">Published only on nodes that run a real server.</param>
-public readonly record struct VipPort(byte Protocol, ushort Port, ushort Target, ushort Published = 0, bool PublishHostOnly = false)
+/// <param name="PublishLocalOnly">Published on every node, but only with the real servers there: one without any refuses.</param>
+public readonly record struct VipPort(byte Protocol, ushort Port, ushort Target, ushort Published = 0, bool PublishHostOnly = false, bool PublishLocalOnly = false)
 {
     public const byte Tcp = 6, Udp = 17;
 }

@@ -10,10 +10,10 @@ internal sealed record Sample(long Count, double Seconds, double CpuPerOperation
 
     /// <param name="mode">conn or req.</param>
     /// <param name="servers">Processes whose CPU time counts too.</param>
-    internal static Sample Take(string netns, string mode, IPAddress address, int port, double seconds, IReadOnlyList<int> servers)
+    internal static Sample Take(string netns, string mode, IReadOnlyList<IPAddress> addresses, int port, double seconds, IReadOnlyList<int> servers)
     {
         var before = servers.Sum(Machine.CpuOf);
-        var fields = Machine.In(netns, string.Create(CultureInfo.InvariantCulture, $"{Machine.Load} {mode} {address} {port} {seconds}"))
+        var fields = Machine.In(netns, string.Create(CultureInfo.InvariantCulture, $"{Machine.Load} {mode} {string.Join(',', addresses)} {port} {seconds}"))
             .Split(' ').Select(field => double.Parse(field, CultureInfo.InvariantCulture)).ToArray();
         var cpu = fields[2] + servers.Sum(Machine.CpuOf) - before;
         return new Sample((long)fields[0], fields[1], cpu / fields[0] / 1e3, fields[3] / 1e3, fields[4] / 1e3, (long)fields[5]);

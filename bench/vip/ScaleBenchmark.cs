@@ -162,7 +162,7 @@ internal static class ScaleBenchmark
         var ratios = new List<double>();
         for (var round = 0; round < rounds; round++)
         {
-            var samples = clients.Select(client => Sample.Take(client, "conn", last.Addresses[0], 80, 0.3, [pid])).ToArray();
+            var samples = clients.Select(client => Sample.Take(client, "conn", last.Addresses, 80, 0.3, [pid])).ToArray();
             ratios.Add(samples[1].MedianMicroseconds / samples[0].MedianMicroseconds);
         }
         return Estimate.Of(ratios);

@@ -1,7 +1,8 @@
 /* Load for the VIP benchmark: a server that echoes, and a client that counts. Built by bench/vip/run.
  *   load server ADDRESS PORT
- *   load conn ADDRESS PORT SECONDS     connect, one request, close; one at a time
- *   load req ADDRESS PORT SECONDS      requests on four connections, one at a time
+ *   load conn ADDRESSES PORT SECONDS     connect, one request, close; one at a time
+ *   load req ADDRESSES PORT SECONDS      requests on twelve connections, one at a time
+ * ADDRESSES are one or several with commas between, taken in turns.
  * The client prints: count, seconds, CPU nanoseconds of itself, median and 99th percentile of the connect (or request) in nanoseconds, errors.
  */
 #define _GNU_SOURCE
@@ -18,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SIZE = 64, SAMPLES = 1 << 20, CONNECTIONS = 4 };
+enum { SIZE = 64, SAMPLES = 1 << 20, CONNECTIONS = 12, ADDRESSES = 8 };
 
 static uint64_t now(clockid_t clock)
 {
@@ -111,25 +112,30 @@ static int compare(const void *a, const void *b)
 
 int main(int count, char **arguments)
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage addresses[ADDRESSES];
     if (count < 4)
         return fprintf(stderr, "usage: load server|conn|req ADDRESS PORT [SECONDS]\n"), 2;
     signal(SIGPIPE, SIG_IGN);
-    socklen_t length = parse(arguments[2], atoi(arguments[3]), &address);
+    socklen_t length = 0;
+    size_t targets = 0;
+    for (char *text = strtok(arguments[2], ","); text && targets < ADDRESSES; text = strtok(NULL, ","))
+        length = parse(text, atoi(arguments[3]), &addresses[targets++]);
+    if (!targets)
+        return fprintf(stderr, "load: no address\n"), 2;
     if (!strcmp(arguments[1], "server"))
-        return serve(&address, length);
+        return serve(&addresses[0], length);
     int requests = !strcmp(arguments[1], "req"), fds[CONNECTIONS];
     double seconds = count > 4 ? atof(arguments[4]) : 1;
     uint32_t *samples = malloc(SAMPLES * sizeof *samples);
     size_t done = 0;
     unsigned long errors = 0;
     for (int i = 0; requests && i < CONNECTIONS; i++) {
-        if ((fds[i] = open_connection(&address, length)) < 0)
+        if ((fds[i] = open_connection(&addresses[i % targets], length)) < 0)
             return perror("load: connect"), 1;
     }
     uint64_t cpu = now(CLOCK_PROCESS_CPUTIME_ID), start = now(CLOCK_MONOTONIC), end = start + (uint64_t)(seconds * 1e9), at = start;
     while (at < end) {
-        int fd = requests ? fds[done % CONNECTIONS] : open_connection(&address, length);
+        int fd = requests ? fds[done % CONNECTIONS] : open_connection(&addresses[done % targets], length);
         uint64_t connected = requests ? 0 : now(CLOCK_MONOTONIC);
         if (fd < 0 || ask(fd) < 0)
             errors++;

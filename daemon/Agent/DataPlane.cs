@@ -45,7 +45,7 @@ internal sealed partial class DataPlane(
         // A difference although nothing else is desired than before was made by somebody else.
         var mending = snapshot.Revision == _appliedRevision && suppressed.SetEquals(_suppressedBefore);
         var overlayNext = OverlayPlanner.Plan(snapshot, node, suppressed);
-        var vipNext = VipPlanner.Plan(snapshot, node.NodeId, suppressed);
+        var vipNext = VipPlanner.Plan(snapshot, node.NodeId, suppressed, time.GetUtcNow());
         ApplyReport report;
         if (_overlayBefore is { } overlayBefore && !OverlayPlanner.Adds(overlayBefore, overlayNext) && !VipPlanner.Adds(_vipBefore, vipNext))
         {
@@ -95,7 +95,7 @@ internal sealed partial class DataPlane(
         var plan = overlay.Plan(OverlayPlanner.Plan(snapshot, node, none));
         differences.AddRange(plan.Changes.Select(change => ("overlay", change.Network, change.What)));
         differences.AddRange(plan.Errors.Select(error => ("overlay", error.Network, $"{error.What}: {error.Message}")));
-        var observed = balancers.Observe(VipPlanner.Plan(snapshot, node.NodeId, none));
+        var observed = balancers.Observe(VipPlanner.Plan(snapshot, node.NodeId, none, time.GetUtcNow()));
         differences.AddRange(observed.Changes.Select(change => ("vip", change.Network, $"{change.Where}: {change.What}")));
         differences.AddRange(observed.Errors.Where(error => !error.NamespaceGone).Select(error => ("vip", error.Network, error.ToString())));
         return differences;
@@ -143,7 +143,7 @@ internal sealed partial class DataPlane(
         foreach (var error in failures)
             errors.TryAdd($"vip/{error.Network}", error.ToString());
         _vipPart.Done(config.Revision, failures.Count > 0 ? failures[0].ToString() : null, time.GetUtcNow());
-        // What is due by time (report.NextDue, the end of a drain) is done by the resync that comes every few seconds.
+        // What is due by time (report.NextDue, the end of a drain; the next step of a slow start) is done by the resync that comes every few seconds.
         Vip = report;
     }
 

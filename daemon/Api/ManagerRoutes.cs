@@ -124,19 +124,21 @@ internal static class ManagerRoutes
 
     private static Task ListBackends(ApiCall call)
     {
-        var current = call.Current;
-        var backends = current.EndpointsOf(FindService(call)).OrderBy(e => e.Name, StringComparer.Ordinal).ToList();
-        var total = backends.Sum(e => (long)Weights.Balanced(e, current.Nodes.GetValueOrDefault(e.NodeId)));
+        var (current, service, now) = (call.Current, FindService(call), TimeProvider.System.GetUtcNow());
+        var backends = current.EndpointsOf(service).OrderBy(e => e.Name, StringComparer.Ordinal)
+            .Select(endpoint => (Endpoint: endpoint, Node: current.Nodes.GetValueOrDefault(endpoint.NodeId)))
+            .Select(e => (e.Endpoint, e.Node, Balanced: (long)Weights.Balanced(e.Endpoint, e.Node, service, now))).ToList();
+        var total = backends.Sum(e => e.Balanced);
         return call.AnswerAsync(
             [.. backends.Select(e => new BackendReport
             {
-                Endpoint = e.Name,
-                Node = current.Nodes.GetValueOrDefault(e.NodeId)?.Name ?? e.NodeId,
-                Address4 = e.Address4,
-                Address6 = e.Address6,
-                State = Weights.StateOf(e, current.Nodes.GetValueOrDefault(e.NodeId)),
-                Weight = e.Weight,
-                Share = total == 0 ? 0 : (double)Weights.Balanced(e, current.Nodes.GetValueOrDefault(e.NodeId)) / total,
+                Endpoint = e.Endpoint.Name,
+                Node = e.Node?.Name ?? e.Endpoint.NodeId,
+                Address4 = e.Endpoint.Address4,
+                Address6 = e.Endpoint.Address6,
+                State = Weights.StateOf(e.Endpoint, e.Node),
+                Weight = e.Endpoint.Weight,
+                Share = total == 0 ? 0 : (double)e.Balanced / total,
             })],
             Default.ListBackendReport);
     }

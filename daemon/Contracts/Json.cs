@@ -17,7 +17,7 @@ namespace OverlayNet.Contracts;
         typeof(IPAddressConverter), typeof(IPNetworkConverter),
         typeof(CamelCaseEnumConverter<NodeRole>), typeof(CamelCaseEnumConverter<NodeAvailability>),
         typeof(CamelCaseEnumConverter<NodeState>), typeof(CamelCaseEnumConverter<EndpointMode>),
-        typeof(CamelCaseEnumConverter<PortProtocol>), typeof(CamelCaseEnumConverter<PublishMode>),
+        typeof(CamelCaseEnumConverter<PortProtocol>), typeof(CamelCaseEnumConverter<PublishMode>), typeof(CamelCaseEnumConverter<PublishPolicy>),
         typeof(CamelCaseEnumConverter<BalancerKind>), typeof(CamelCaseEnumConverter<EndpointState>),
         typeof(CamelCaseEnumConverter<EndpointKind>)])]
 [JsonSerializable(typeof(Node))]

@@ -48,6 +48,15 @@ public enum PublishMode
     Host,
 }
 
+/// <summary>Which endpoints a connection to a published port may go to: all of them, or only those on the node it came to.</summary>
+public enum PublishPolicy
+{
+    Cluster,
+
+    /// <summary>The client's address is always kept; a node without an endpoint refuses.</summary>
+    Local,
+}
+
 /// <summary>Which writer carries a service's VIP on a node.</summary>
 public enum BalancerKind
 {
@@ -184,6 +193,12 @@ public sealed record Service
 
     /// <summary>How long a drained endpoint's live flows may go on, in seconds.</summary>
     public int DrainSeconds { get; set; } = 30;
+
+    /// <summary>How long an endpoint that has become healthy takes to reach its full weight, in seconds; 0: at once.</summary>
+    public int SlowStartSeconds { get; init; }
+
+    /// <summary>Which endpoints connections from outside may go to.</summary>
+    public PublishPolicy PublishPolicy { get; init; }
     public IReadOnlyDictionary<string, string> Labels { get; set; } = NoLabels.Instance;
     public long CreatedAtUnixMs { get; init; }
 }
@@ -203,6 +218,9 @@ public sealed record Endpoint
     /// <summary>Colon-separated hex.</summary>
     public required string Mac { get; init; }
     public EndpointState State { get; init; }
+
+    /// <summary>Since when it is in <see cref="State"/>, by the manager's clock; 0: from before this was recorded.</summary>
+    public long StateSinceUnixMs { get; init; }
 
     /// <summary>The weight an operator set, 0-65535; what is balanced by also depends on <see cref="State"/>.</summary>
     public int Weight { get; set; } = 1;

@@ -52,7 +52,9 @@ public sealed record ServiceCreateRequest
     public int AffinitySeconds { get; init; }
     public BalancerKind Balancer { get; init; }
     public PublishMode PublishMode { get; init; }
+    public PublishPolicy PublishPolicy { get; init; }
     public int? DrainSeconds { get; init; }
+    public int SlowStartSeconds { get; init; }
     public Dictionary<string, string>? Labels { get; init; }
 }
 
@@ -65,7 +67,9 @@ public sealed record ServiceUpdateRequest
     public string? Scheduler { get; init; }
     public int? AffinitySeconds { get; init; }
     public BalancerKind? Balancer { get; init; }
+    public PublishPolicy? PublishPolicy { get; init; }
     public int? DrainSeconds { get; init; }
+    public int? SlowStartSeconds { get; init; }
     public Dictionary<string, string>? Labels { get; init; }
 }
 

@@ -6,18 +6,19 @@ using OverlayNet.Vip;
 
 namespace OverlayNet.Daemon.Planners;
 
-/// <summary>From a snapshot to what the balancers of one node are to do. Pure: the same snapshot gives the same plan.</summary>
+/// <summary>From a snapshot to what the balancers of one node are to do. Pure: the same snapshot and moment give the same plan.</summary>
 public static class VipPlanner
 {
     /// <param name="suppressed">This node's endpoints that are known to be gone.</param>
-    public static VipConfig Plan(Snapshot snapshot, string nodeId, IReadOnlySet<string> suppressed) => new()
+    /// <param name="now">Weights of endpoints that start slowly depend on it.</param>
+    public static VipConfig Plan(Snapshot snapshot, string nodeId, IReadOnlySet<string> suppressed, DateTimeOffset now) => new()
     {
         Revision = snapshot.Revision,
         Networks =
         [
             .. LocalNetworks.Of(snapshot, nodeId)
                 .OrderBy(network => network.Vni)
-                .Select(network => PlanNetwork(snapshot, nodeId, network, suppressed)),
+                .Select(network => PlanNetwork(snapshot, nodeId, network, suppressed, now)),
         ],
     };
 
@@ -66,7 +67,7 @@ public static class VipPlanner
             || next.RealServers.Any(server => !weights.TryGetValue(server.EndpointId, out var weight) || server.Weight > weight);
     }
 
-    private static VipNetwork PlanNetwork(Snapshot snapshot, string nodeId, Network network, IReadOnlySet<string> suppressed)
+    private static VipNetwork PlanNetwork(Snapshot snapshot, string nodeId, Network network, IReadOnlySet<string> suppressed, DateTimeOffset now)
     {
         var own = snapshot.NodeEndpoint(nodeId, network.Id);
         return new VipNetwork
@@ -100,12 +101,12 @@ public static class VipPlanner
                 .. snapshot.ServicesOf(network)
                     .Where(service => service.EndpointMode == EndpointMode.Vip)
                     .OrderBy(service => service.Id, StringComparer.Ordinal)
-                    .Select(service => PlanService(snapshot, nodeId, service, suppressed)),
+                    .Select(service => PlanService(snapshot, nodeId, service, suppressed, now)),
             ],
         };
     }
 
-    private static VipService PlanService(Snapshot snapshot, string nodeId, Service service, IReadOnlySet<string> suppressed) => new()
+    private static VipService PlanService(Snapshot snapshot, string nodeId, Service service, IReadOnlySet<string> suppressed, DateTimeOffset now) => new()
     {
         Id = service.Id,
         Name = service.Name,
@@ -117,7 +118,8 @@ public static class VipPlanner
                 (ushort)port.Port,
                 (ushort)port.Target,
                 (ushort)port.Published,
-                port.Mode == PublishMode.Host)),
+                port.Mode == PublishMode.Host,
+                service.PublishPolicy == PublishPolicy.Local)),
         ],
         Scheduler = service.Scheduler,
         AffinitySeconds = service.AffinitySeconds,
@@ -134,7 +136,7 @@ public static class VipPlanner
                     Address4 = endpoint.Address4,
                     Address6 = endpoint.Address6,
                     Mac = MacAddress.Parse(endpoint.Mac),
-                    Weight = Weights.Balanced(endpoint, snapshot.Nodes.GetValueOrDefault(endpoint.NodeId)),
+                    Weight = Weights.Balanced(endpoint, snapshot.Nodes.GetValueOrDefault(endpoint.NodeId), service, now),
                     Local = endpoint.NodeId == nodeId,
                 }),
         ],

@@ -18,13 +18,32 @@ public static class Weights
             : endpoint.State;
 
     /// <summary>What the balancer uses, 0-65535.</summary>
+    /// <param name="slowStart">How long an endpoint that has become healthy takes to its full weight; zero: no time.</param>
     /// <inheritdoc cref="StateOf"/>
-    public static int Balanced(Endpoint endpoint, Node? node) => StateOf(endpoint, node) switch
+    public static int Balanced(Endpoint endpoint, Node? node, TimeSpan slowStart, DateTimeOffset now) => StateOf(endpoint, node) switch
     {
-        EndpointState.Healthy => Math.Min(endpoint.Weight * Healthy, Most),
+        EndpointState.Healthy => Math.Min(endpoint.Weight * Ramp(endpoint.StateSinceUnixMs, slowStart, now), Most),
         EndpointState.Recovering => Math.Min(endpoint.Weight * Recovering, Most),
         _ => 0,
     };
+
+    /// <inheritdoc cref="Balanced(Endpoint, Node?, TimeSpan, DateTimeOffset)"/>
+    /// <param name="service">The endpoint's service, whose policy says how slowly it starts.</param>
+    public static int Balanced(Endpoint endpoint, Node? node, Service service, DateTimeOffset now) =>
+        Balanced(endpoint, node, TimeSpan.FromSeconds(service.SlowStartSeconds), now);
+
+    /// <summary>
+    /// By how much a healthy endpoint's weight counts: from what a recovering one has to all of it, linearly over the
+    /// window, in whole steps, so that a plan changes six times and not with every look at the clock.
+    /// </summary>
+    /// <param name="sinceUnixMs">When it became healthy, by a manager's clock; a future moment (clocks differ) is now.</param>
+    public static int Ramp(long sinceUnixMs, TimeSpan window, DateTimeOffset now)
+    {
+        var elapsed = Math.Max(0, now.ToUnixTimeMilliseconds() - sinceUnixMs);
+        return window <= TimeSpan.Zero || elapsed >= window.TotalMilliseconds
+            ? Healthy
+            : Recovering + (int)((Healthy - Recovering) * elapsed / window.TotalMilliseconds);
+    }
 
     /// <summary>Whether the balancer should know the endpoint at all: a draining one stays, at weight 0, so that its flows live on.</summary>
     public static bool IsRealServer(Endpoint endpoint) => endpoint is

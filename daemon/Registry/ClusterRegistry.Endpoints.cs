@@ -52,6 +52,8 @@ public sealed partial class ClusterRegistry
                 if (!draft.Snapshot.Endpoints.TryGetValue(id, out var before))
                     throw Refuse.NotFound(Kinds.Endpoint, reference);
                 var after = before with { State = request.State ?? before.State, Weight = request.Weight ?? before.Weight };
+                if (after.State != before.State)
+                    after = after with { StateSinceUnixMs = draft.NowUnixMs };
                 changes = after.State != before.State || after.Weight != before.Weight;
                 if (changes)
                     draft.Put(after);
@@ -130,6 +132,7 @@ public sealed partial class ClusterRegistry
             Address4 = address4,
             Address6 = address6,
             Mac = MacAddresses.Derive(network.Id, (address4 ?? address6)!),
+            StateSinceUnixMs = draft.NowUnixMs,
             CreatedAtUnixMs = draft.NowUnixMs,
         };
         draft.Put(endpoint);

@@ -22,6 +22,8 @@ public sealed partial class ClusterRegistry
             AffinitySeconds = Names.Seconds("affinitySeconds", request.AffinitySeconds),
             Balancer = request.Balancer,
             DrainSeconds = Names.Seconds("drainSeconds", request.DrainSeconds ?? 30),
+            SlowStartSeconds = Names.Seconds("slowStartSeconds", request.SlowStartSeconds),
+            PublishPolicy = request.PublishPolicy,
             Labels = Names.UserLabels(request.Labels),
         };
         CheckMode(template);
@@ -98,6 +100,8 @@ public sealed partial class ClusterRegistry
             AffinitySeconds = Names.Seconds("affinitySeconds", request.AffinitySeconds ?? before.AffinitySeconds),
             Balancer = request.Balancer ?? before.Balancer,
             DrainSeconds = Names.Seconds("drainSeconds", request.DrainSeconds ?? before.DrainSeconds),
+            SlowStartSeconds = Names.Seconds("slowStartSeconds", request.SlowStartSeconds ?? before.SlowStartSeconds),
+            PublishPolicy = request.PublishPolicy ?? before.PublishPolicy,
             Labels = request.Labels is null ? before.Labels : Names.UserLabels(request.Labels),
         };
         CheckMode(after);

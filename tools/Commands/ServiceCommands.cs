@@ -56,7 +56,9 @@ internal static class ServiceCommands
                 AffinitySeconds = parsed.GetValue(settings.Affinity) ?? 0,
                 Balancer = Word<BalancerKind>(parsed.GetValue(settings.Balancer)) ?? BalancerKind.Auto,
                 PublishMode = Word<PublishMode>(parsed.GetValue(publish)) ?? PublishMode.Ingress,
+                PublishPolicy = Word<PublishPolicy>(parsed.GetValue(settings.Policy)) ?? PublishPolicy.Cluster,
                 DrainSeconds = parsed.GetValue(settings.Drain),
+                SlowStartSeconds = parsed.GetValue(settings.SlowStart) ?? 0,
                 Labels = Inputs.LabelsOf(parsed.GetValue(settings.Labels)),
             }, OverlayNetJson.Default.ServiceCreateRequest, cancellation).ConfigureAwait(false);
             if (shell.WantsJson(parsed))
@@ -85,7 +87,9 @@ internal static class ServiceCommands
                 Scheduler = parsed.GetValue(settings.Scheduler)?.ToLowerInvariant(),
                 AffinitySeconds = parsed.GetValue(settings.Affinity),
                 Balancer = Word<BalancerKind>(parsed.GetValue(settings.Balancer)),
+                PublishPolicy = Word<PublishPolicy>(parsed.GetValue(settings.Policy)),
                 DrainSeconds = parsed.GetValue(settings.Drain),
+                SlowStartSeconds = parsed.GetValue(settings.SlowStart),
                 Labels = Inputs.LabelsOf(parsed.GetValue(settings.Labels)),
             }, OverlayNetJson.Default.ServiceUpdateRequest, cancellation).ConfigureAwait(false);
             if (shell.WantsJson(parsed))
@@ -155,11 +159,13 @@ internal static class ServiceCommands
         public Option<int?> Affinity { get; } = Inputs.Number("--affinity", 0, 86400, "Keep a client on one backend for this many seconds", "SECONDS");
         public Option<string?> Balancer { get; } = Inputs.Word("--balancer", "What carries the VIP", "auto", "ipvs", "nft", "ebpf");
         public Option<int?> Drain { get; } = Inputs.Number("--drain", 0, 86400, "How long a drained endpoint's live flows may go on, in seconds", "SECONDS");
+        public Option<int?> SlowStart { get; } = Inputs.Number("--slow-start", 0, 86400, "How long an endpoint that has become healthy takes to reach its full weight, in seconds", "SECONDS");
+        public Option<string?> Policy { get; } = Inputs.Word("--publish-policy", "Which endpoints published ports lead to: all, or only the ingress node's own", "cluster", "local");
         public Option<string[]> Labels { get; } = Inputs.Labels();
 
         public void AddTo(Command command)
         {
-            foreach (var option in new Option[] { Ports, Mode, Aliases, Scheduler, Affinity, Balancer, Drain, Labels })
+            foreach (var option in new Option[] { Ports, Mode, Aliases, Scheduler, Affinity, Balancer, Drain, SlowStart, Policy, Labels })
                 command.Options.Add(option);
         }
     }

@@ -36,7 +36,7 @@ internal static class IngressTables
             foreach (var port in service.Ports.Where(port => port.Published > 0))
             {
                 var servers = service.RealServers
-                    .Where(server => !port.PublishHostOnly || server.Local)
+                    .Where(server => server.Local || !(port.PublishHostOnly || port.PublishLocalOnly))
                     .Select(server => (Address: family == NfFamily.IPv4 ? server.Address4 : server.Address6, server.Weight))
                     .Where(server => server.Address is not null).ToList();
                 if (port.PublishHostOnly && servers.Count == 0)

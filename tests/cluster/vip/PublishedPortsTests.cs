@@ -81,6 +81,22 @@ public sealed class PublishedPortsTests : IDisposable
     }
 
     [Fact]
+    public void Policy_local_uses_only_servers_of_the_node_and_refuses_without_one()
+    {
+        var (near, far) = (net.AddContainer("near"), net.AddContainer("far"));
+        Serve(false, near, far);
+        var service = net.Service([], new VipPort(VipPort.Tcp, 80, 80, Published: 8080, PublishLocalOnly: true));
+        Apply(service with { RealServers = [near.AsServer(2), far.AsServer(8) with { Local = false }] });
+        using (var connection = VipTraffic.Connect(world, Outside(false), 8080))
+            Assert.Equal(IPAddress.Parse("192.0.2.2"), connection.SeenAs);
+        Assert.Equal(["near"], VipTraffic.Spread(world, Outside(false), 8080, 10).Keys);
+        Apply(service with { RealServers = [far.AsServer(8) with { Local = false }] });
+        Assert.Equal(SocketError.ConnectionRefused, Assert.Throws<SocketException>(() => VipTraffic.Connect(world, Outside(false), 8080)).SocketErrorCode);
+        // It is the service's port all the same: nobody else's server is reached by it.
+        Assert.Contains("8080", host.Run("nft", "list", "ruleset"), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Without_servers_it_refuses_and_unpublished_it_leaves_nothing()
     {
         var only = net.AddContainer("only");

@@ -7,11 +7,12 @@ namespace OverlayNet.UnitTests.Daemon.Planners;
 public class VipPlannerTests
 {
     private static readonly HashSet<string> NoneGone = [];
+    private static readonly DateTimeOffset Now = DateTimeOffset.UnixEpoch.AddYears(56);
 
     [Fact]
     public void A_node_without_an_endpoint_on_the_network_plans_nothing()
     {
-        var plan = VipPlanner.Plan(With([Own(NodeB, 2), Endpoint("e1", NodeB, 11)]), NodeA, NoneGone);
+        var plan = VipPlanner.Plan(With([Own(NodeB, 2), Endpoint("e1", NodeB, 11)]), NodeA, NoneGone, Now);
 
         Assert.Empty(plan.Networks);
         Assert.Equal(7, plan.Revision);
@@ -24,7 +25,7 @@ public class VipPlannerTests
     [InlineData(EndpointState.Unhealthy, 0)]
     public void Weight_follows_from_state(EndpointState state, int weight)
     {
-        var plan = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11, state)]), NodeA, NoneGone);
+        var plan = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11, state)]), NodeA, NoneGone, Now);
 
         var server = Assert.Single(Assert.Single(plan.Networks[0].Services).RealServers);
         Assert.Equal(weight, server.Weight);
@@ -40,13 +41,13 @@ public class VipPlannerTests
             Changes = [new RegistryChange { Node = Node(NodeA, "a", "192.0.2.1") with { Availability = NodeAvailability.Drain } }],
         });
 
-        Assert.Equal(0, Assert.Single(VipPlanner.Plan(snapshot, NodeA, NoneGone).Networks[0].Services[0].RealServers).Weight);
+        Assert.Equal(0, Assert.Single(VipPlanner.Plan(snapshot, NodeA, NoneGone, Now).Networks[0].Services[0].RealServers).Weight);
     }
 
     [Fact]
     public void An_endpoint_whose_path_is_not_there_yet_takes_no_traffic()
     {
-        var plan = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11, EndpointState.Starting)]), NodeA, NoneGone);
+        var plan = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11, EndpointState.Starting)]), NodeA, NoneGone, Now);
 
         Assert.Empty(Assert.Single(plan.Networks[0].Services).RealServers);
         Assert.Single(plan.Networks[0].Tasks);
@@ -55,7 +56,7 @@ public class VipPlannerTests
     [Fact]
     public void Dnsrr_services_have_no_balancer()
     {
-        var plan = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11)], services: [Service(EndpointMode.Dnsrr)]), NodeA, NoneGone);
+        var plan = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11)], services: [Service(EndpointMode.Dnsrr)]), NodeA, NoneGone, Now);
 
         Assert.Empty(plan.Networks[0].Services);
     }
@@ -64,8 +65,8 @@ public class VipPlannerTests
     public void The_union_keeps_a_removed_service_until_its_name_is_gone()
     {
         var endpoints = new[] { Own(NodeA, 2), Endpoint("e1", NodeA, 11, service: null) };
-        var before = VipPlanner.Plan(With(endpoints), NodeA, NoneGone);
-        var after = VipPlanner.Plan(With(endpoints, services: []), NodeA, NoneGone);
+        var before = VipPlanner.Plan(With(endpoints), NodeA, NoneGone, Now);
+        var after = VipPlanner.Plan(With(endpoints, services: []), NodeA, NoneGone, Now);
 
         Assert.Empty(after.Networks[0].Services);
         Assert.Equal("web", Assert.Single(VipPlanner.Union(before, after).Networks[0].Services).Name);
@@ -74,9 +75,9 @@ public class VipPlannerTests
     [Fact]
     public void Only_new_or_heavier_real_servers_add()
     {
-        var two = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11), Endpoint("e2", NodeB, 12)]), NodeA, NoneGone);
-        var drained = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11), Endpoint("e2", NodeB, 12, EndpointState.Draining)]), NodeA, NoneGone);
-        var one = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11)]), NodeA, NoneGone);
+        var two = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11), Endpoint("e2", NodeB, 12)]), NodeA, NoneGone, Now);
+        var drained = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11), Endpoint("e2", NodeB, 12, EndpointState.Draining)]), NodeA, NoneGone, Now);
+        var one = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11)]), NodeA, NoneGone, Now);
 
         Assert.False(VipPlanner.Adds(two, two));
         Assert.False(VipPlanner.Adds(two, drained));
