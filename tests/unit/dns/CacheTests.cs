@@ -80,7 +80,7 @@ public sealed class CacheTests : IDisposable
         _upstream.Script = query => [FakeUpstream.Answer(query, "192.0.2.90")];
         _time.Advance(TimeSpan.FromSeconds(56));
         Assert.Equal(["192.0.2.80"], _server.Ask("a.example", RrType.A).Data);
-        Assert.True(SpinWait.SpinUntil(() => _server.Ask("a.example", RrType.A).Data.Single() == "192.0.2.90", 5000));
+        Assert.True(SpinWait.SpinUntil(() => _server.Ask("a.example", RrType.A).Data.Single() == "192.0.2.90", DnsTestServer.Patience));
         Assert.Equal(2, _upstream.Queries);
         Assert.Equal(1, _server.Server.GetMetrics().CachePrefetched);
     }

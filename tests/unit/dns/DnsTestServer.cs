@@ -10,6 +10,9 @@ namespace OverlayNet.UnitTests.Dns;
 /// <summary>A server on a loopback port, with clients that speak the protocol byte by byte.</summary>
 internal sealed class DnsTestServer : IDisposable
 {
+    /// <summary>How long an answer that must come may take on a busy machine, in milliseconds.</summary>
+    public const int Patience = 60_000;
+
     public DnsTestServer(DnsConfig config, string? networkId = "n1", DnsServerOptions? options = null, TimeProvider? time = null, IPAddress? address = null)
     {
         Address = address ?? IPAddress.Loopback;
@@ -35,7 +38,7 @@ internal sealed class DnsTestServer : IDisposable
 
     public Reply Exchange(byte[] query) => Reply.Parse(TryExchange(query) ?? throw new TimeoutException("no answer"));
 
-    public byte[]? TryExchange(byte[] query, int timeout = 5000, IPAddress? source = null)
+    public byte[]? TryExchange(byte[] query, int timeout = Patience, IPAddress? source = null)
     {
         using var socket = new Socket(Address.AddressFamily, SocketType.Dgram, ProtocolType.Udp) { ReceiveTimeout = timeout };
         if (source is not null)
@@ -58,7 +61,7 @@ internal sealed class DnsTestServer : IDisposable
     {
         using var client = new TcpClient(Address.AddressFamily);
         client.Connect(Address, Port);
-        client.ReceiveTimeout = 5000;
+        client.ReceiveTimeout = Patience;
         var stream = client.GetStream();
         var all = new MemoryStream();
         var length = new byte[2];
@@ -85,7 +88,7 @@ internal sealed class DnsTestServer : IDisposable
     /// <summary>Output of dig, which must be installed (Debian: bind9-dnsutils).</summary>
     public string Dig(string arguments)
     {
-        var start = new ProcessStartInfo("dig", $"@{Address} -p {Port} +tries=1 +time=5 {arguments}") { RedirectStandardOutput = true, RedirectStandardError = true };
+        var start = new ProcessStartInfo("dig", $"@{Address} -p {Port} +tries=1 +time=60 {arguments}") { RedirectStandardOutput = true, RedirectStandardError = true };
         start.Environment["HOME"] = "/nonexistent"; // no ~/.digrc
         using var dig = Process.Start(start) ?? throw new InvalidOperationException("dig did not start; install bind9-dnsutils");
         var output = dig.StandardOutput.ReadToEnd();

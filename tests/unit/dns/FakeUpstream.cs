@@ -8,7 +8,7 @@ namespace OverlayNet.UnitTests.Dns;
 /// <summary>A scripted upstream on loopback, UDP and TCP on one port.</summary>
 internal sealed class FakeUpstream : IDisposable
 {
-    private readonly Socket _udp = new(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
+    private readonly Socket _udp;
     private readonly TcpListener _tcp;
     private int _queries;
     private int _tcpQueries;
@@ -19,11 +19,9 @@ internal sealed class FakeUpstream : IDisposable
     /// <summary>The same over TCP.</summary>
     public Func<byte[], byte[]?> TcpScript { get; set; } = query => Answer(query, "192.0.2.81");
 
-    public FakeUpstream(int port = 0)
+    public FakeUpstream()
     {
-        _udp.Bind(new IPEndPoint(IPAddress.Loopback, port));
-        _tcp = new TcpListener(IPAddress.Loopback, Endpoint.Port);
-        _tcp.Start();
+        (_udp, _tcp) = Listen();
         _ = RunUdpAsync();
         _ = RunTcpAsync();
     }
@@ -95,6 +93,27 @@ internal sealed class FakeUpstream : IDisposable
     {
         _udp.Dispose();
         _tcp.Stop();
+    }
+
+    /// <summary>The kernel's choice for UDP may be taken for TCP: then another.</summary>
+    private static (Socket Udp, TcpListener Tcp) Listen()
+    {
+        for (var attempt = 0; ; attempt++)
+        {
+            var udp = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
+            udp.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+            var tcp = new TcpListener((IPEndPoint)udp.LocalEndPoint!);
+            try
+            {
+                tcp.Start();
+                return (udp, tcp);
+            }
+            catch (SocketException error) when (error.SocketErrorCode == SocketError.AddressAlreadyInUse && attempt < 16)
+            {
+                udp.Dispose();
+                tcp.Dispose();
+            }
+        }
     }
 
     private async Task RunUdpAsync()

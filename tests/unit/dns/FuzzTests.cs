@@ -136,8 +136,7 @@ public sealed class FuzzTests
     [InlineData("445536bcd2513298075a5d379663c962", "22681ab97d52c298", "2001:db8:220:1:59de:d0f4:8769:82b8", 1559741961, "010000005cf7c609a6bb79d16625507a")]
     public void CookiesAreTheStandardsOwn(string secret, string client, string address, long unixTime, string server)
     {
-        var time = new ManualTime();
-        time.Advance(DateTimeOffset.FromUnixTimeSeconds(unixTime) - time.GetUtcNow());
+        var time = new ManualTime(DateTimeOffset.FromUnixTimeSeconds(unixTime));
         var cookies = new ServerCookies(time, Convert.FromHexString(secret));
         var cookie = new byte[24];
         cookies.Answer(Convert.FromHexString(client), ClientAddress.From(IPAddress.Parse(address)), cookie);

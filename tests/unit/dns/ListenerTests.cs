@@ -22,12 +22,12 @@ public sealed class ListenerTests
             first.Stop();
         }
 
-        using var client = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp) { ReceiveTimeout = 5000 };
+        using var client = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp) { ReceiveTimeout = DnsTestServer.Patience };
         client.Connect(IPAddress.Loopback, port);
         client.Send(TestQuery.Build("web", RrType.A));
         using var stream = new TcpClient();
         stream.Connect(IPAddress.Loopback, port); // the listening socket was not shut down
-        stream.GetStream().ReadTimeout = 5000;
+        stream.GetStream().ReadTimeout = DnsTestServer.Patience;
         var query = TestQuery.Build("web", RrType.A);
         stream.GetStream().Write([0, (byte)query.Length, .. query]);
 
@@ -85,7 +85,7 @@ public sealed class ListenerTests
 
     private static Reply Ask(int port)
     {
-        using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp) { ReceiveTimeout = 5000 };
+        using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp) { ReceiveTimeout = DnsTestServer.Patience };
         socket.Connect(IPAddress.Loopback, port);
         socket.Send(TestQuery.Build("web", RrType.A));
         var buffer = new byte[512];

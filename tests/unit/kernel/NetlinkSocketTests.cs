@@ -145,7 +145,7 @@ public sealed class NetlinkSocketTests
         using var resync = new CountdownEvent(1);
         var heard = new System.Collections.Concurrent.ConcurrentQueue<object>();
         using (var monitor = new NetlinkMonitor(new NetlinkSocket(transport), RouteGroups.All, change => heard.Enqueue(change.Subject), () => resync.Signal()))
-            Assert.True(resync.Wait(TimeSpan.FromSeconds(20)));
+            Assert.True(resync.Wait(TimeSpan.FromSeconds(60)));
         Assert.True(transport.Disposed);
         Assert.Equal([1u, 3u, 5u, 9u, 7u, 11u], transport.Groups);
         Assert.Equal(2, heard.OfType<Neighbour>().Count());

@@ -8,7 +8,7 @@ namespace OverlayNet.UnitTests.Daemon.Api;
 
 public sealed class WatchTests
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
     private static async Task<StreamReader> OpenAsync(ApiFixture f, string query) =>
         new(await f.Local.GetStreamAsync("/v1/watch" + query));

@@ -140,7 +140,7 @@ public sealed class ClusterRegistryTests
                 Assert.Single(results, won => won);
                 foreach (var network in f.Registry.Current.Networks.Values.Where(n => n.Vni != 0).ToList())
                     await f.Registry.RemoveNetworkAsync(network.Id);
-                await RegistryFixture.Until(() => other.Current.Networks.IsEmpty);
+                await Eventually.True(() => other.Current.Networks.IsEmpty);
             }
         }
     }
@@ -165,7 +165,7 @@ public sealed class ClusterRegistryTests
         await using var f = await RegistryFixture.StartAsync();
         await using var other = await f.AnotherAsync();
         await f.NetworkAsync(subnet: "10.1.0.0/25", subnet6: "fd00:1::/64");
-        await RegistryFixture.Until(() => other.Current.Networks.Count == 1);
+        await Eventually.True(() => other.Current.Networks.Count == 1);
         await Task.WhenAll(Enumerable.Range(0, 100).Select(i => Task.Run(() =>
             (i % 2 == 0 ? f.Registry : other).CreateEndpointAsync(RegistryFixture.Endpoint($"c{i}", node: 1 + (i % 2))))));
         var endpoints = f.Registry.Current.Endpoints.Values.ToList();
@@ -234,7 +234,7 @@ public sealed class ClusterRegistryTests
             await Task.Delay(5);
         }
         var n2 = RegistryFixture.Node(2).Id;
-        await RegistryFixture.Until(() => f.Registry.Current.Nodes[n2].State == NodeState.Unmanaged);
+        await Eventually.True(() => f.Registry.Current.Nodes[n2].State == NodeState.Unmanaged);
         Assert.Equal(NodeState.Ready, f.Registry.Current.Nodes[RegistryFixture.Node(1).Id].State);
         Assert.True(f.Registry.Current.FindEndpoint("c1").Found);
         var lag = f.Registry.NodeLags();
@@ -333,14 +333,11 @@ public sealed class ClusterRegistryTests
         await f.EndpointAsync("c1");
         await f.Registry.RemoveEndpointAsync("c1", null);
         Assert.Equal(2, (await f.Store.RangeAsync("idx/addr/")).Items.Count);
-        var left = 2;
-        for (var i = 0; i < 200 && left > 0; i++)
+        await Eventually.True(async () =>
         {
             f.Time.Advance(TimeSpan.FromSeconds(31));
-            await Task.Delay(10);
-            left = (await f.Store.RangeAsync("idx/addr/")).Items.Count;
-        }
-        Assert.Equal(0, left);
+            return (await f.Store.RangeAsync("idx/addr/")).Items.Count == 0;
+        });
     }
 
     [Fact]

@@ -62,7 +62,7 @@ public sealed class EventLogTests : IDisposable
     {
         using var log = Open(maxBytes: 2000);
         log.Append("node", "create", "1");
-        using var cancel = new CancellationTokenSource(TimeSpan.FromSeconds(20));
+        using var cancel = new CancellationTokenSource(TimeSpan.FromSeconds(60));
         var seen = new List<long>();
         var following = Task.Run(async () =>
         {

@@ -69,15 +69,4 @@ public sealed class RegistryFixture : IAsyncDisposable
         Events.Dispose();
         Directory.Dispose();
     }
-
-    public static async Task Until(Func<bool> condition)
-    {
-        for (var i = 0; i < 2000; i++)
-        {
-            if (condition())
-                return;
-            await Task.Delay(5);
-        }
-        Assert.Fail("the condition did not come true");
-    }
 }

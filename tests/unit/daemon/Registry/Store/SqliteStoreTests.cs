@@ -92,9 +92,9 @@ public sealed class SqliteStoreTests : IDisposable
         for (var i = 0; i < 30; i++)
             await store.CommitAsync(Put("k", "v"));
         _time.Advance(TimeSpan.FromSeconds(31));
-        await Until(async () => (await store.HealthAsync()).CompactedRevision == 20);
+        await Eventually.True(async () => (await store.HealthAsync()).CompactedRevision == 20);
         _time.Advance(TimeSpan.FromHours(2));
-        await Until(async () => (await store.HealthAsync()).CompactedRevision == 30);
+        await Eventually.True(async () => (await store.HealthAsync()).CompactedRevision == 30);
         Assert.Single((await store.RangeAsync("")).Items);
     }
 
@@ -155,16 +155,5 @@ public sealed class SqliteStoreTests : IDisposable
         await store.DisposeAsync();
         await store.DisposeAsync();
         await Assert.ThrowsAsync<RegistryStoreException>(async () => await store.CommitAsync(Put("a", "1")));
-    }
-
-    private static async Task Until(Func<Task<bool>> condition)
-    {
-        for (var i = 0; i < 2000; i++)
-        {
-            if (await condition())
-                return;
-            await Task.Delay(5);
-        }
-        Assert.Fail("the condition did not come true");
     }
 }

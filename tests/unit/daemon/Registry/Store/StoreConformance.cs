@@ -6,7 +6,7 @@ namespace OverlayNet.UnitTests.Daemon.Registry.Store;
 /// <summary>What every registry store has to do; a store's own test class inherits it.</summary>
 public abstract class StoreConformance
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
     /// <summary>An empty store.</summary>
     protected abstract Task<IRegistryStore> OpenAsync();

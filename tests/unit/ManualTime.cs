@@ -1,11 +1,12 @@
-namespace OverlayNet.UnitTests.Daemon;
+namespace OverlayNet.UnitTests;
 
-/// <summary>A clock that stands still until a test moves it, timers included.</summary>
-public sealed class ManualTime : TimeProvider
+/// <summary>A clock that stands still until a test moves it; timers fire on the thread that moves it, in the order they are due.</summary>
+/// <param name="start">What it shows at first; null: the beginning of 2026.</param>
+public sealed class ManualTime(DateTimeOffset? start = null) : TimeProvider
 {
     private readonly Lock _lock = new();
     private readonly List<ManualTimer> _timers = [];
-    private DateTimeOffset _now = new(2026, 1, 1, 0, 0, 0, TimeSpan.Zero);
+    private DateTimeOffset _now = start ?? new(2026, 1, 1, 0, 0, 0, TimeSpan.Zero);
 
     public override long TimestampFrequency => TimeSpan.TicksPerSecond;
 
@@ -20,9 +21,11 @@ public sealed class ManualTime : TimeProvider
     public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
     {
         var timer = new ManualTimer(this, () => callback(state));
-        timer.Change(dueTime, period);
         lock (_lock)
+        {
             _timers.Add(timer);
+            timer.Change(dueTime, period);
+        }
         return timer;
     }
 
@@ -36,36 +39,40 @@ public sealed class ManualTime : TimeProvider
             lock (_lock)
             {
                 due = _timers.Where(t => t.Due <= end).MinBy(t => t.Due);
-                _now = due?.Due > _now ? due.Due.Value : due is null ? end : _now;
+                var now = due?.Due ?? end;
+                _now = now > _now ? now : _now;
+                due?.Rearm();
             }
             if (due is null)
                 return;
-            due.Fire();
+            // Outside the lock: it may make timers, or wait for somebody who does.
+            due.Callback();
         }
     }
 
+    /// <summary>Guarded by the clock's lock.</summary>
     private sealed class ManualTimer(ManualTime time, Action callback) : ITimer
     {
         private TimeSpan _period;
 
         public DateTimeOffset? Due { get; private set; }
 
+        public Action Callback => callback;
+
         public bool Change(TimeSpan dueTime, TimeSpan period)
         {
-            _period = period;
-            Due = dueTime == Timeout.InfiniteTimeSpan ? null : time.GetUtcNow() + dueTime;
+            lock (time._lock)
+            {
+                _period = period;
+                Due = dueTime == Timeout.InfiniteTimeSpan ? null : time._now + dueTime;
+            }
             return true;
         }
 
-        public void Fire()
-        {
-            Due = _period == Timeout.InfiniteTimeSpan || _period == TimeSpan.Zero ? null : Due + _period;
-            callback();
-        }
+        public void Rearm() => Due = _period == Timeout.InfiniteTimeSpan || _period == TimeSpan.Zero ? null : Due + _period;
 
         public void Dispose()
         {
-            Due = null;
             lock (time._lock)
                 time._timers.Remove(this);
         }
