@@ -18,18 +18,26 @@ internal static class Program
         {
             case ["keeper", var socket]:
                 return KeeperProcess.Run(socket);
+            case ["clear", .. var settings]:
+                return await Guard(() => Clear(Load(settings))).ConfigureAwait(false);
             case ["--version"]:
                 Console.WriteLine($"overlaynetd {DaemonVersion.Text}");
                 return 0;
             case ["--help" or "-h"]:
-                Console.WriteLine($"overlaynetd [--config FILE] [--SETTING VALUE]...\nThe OverlayNet daemon. Settings (flag, key in the file):\n{ConfigurationLoader.Usage()}");
+                Console.WriteLine($"overlaynetd [clear] [--config FILE] [--SETTING VALUE]...\nThe OverlayNet daemon; clear: take everything that a stopped daemon made out of the kernel. Settings (flag, key in the file):\n{ConfigurationLoader.Usage()}");
                 return 0;
         }
+        return await Guard(() => Run(Load(arguments))).ConfigureAwait(false);
+    }
+
+    private static DaemonOptions Load(IReadOnlyList<string> arguments) => ConfigurationLoader.Load(arguments, Environment.GetEnvironmentVariables()
+        .Cast<DictionaryEntry>().ToDictionary(entry => (string)entry.Key, entry => (string?)entry.Value ?? ""));
+
+    private static async Task<int> Guard(Func<Task<int>> action)
+    {
         try
         {
-            var environment = Environment.GetEnvironmentVariables().Cast<DictionaryEntry>()
-                .ToDictionary(entry => (string)entry.Key, entry => (string?)entry.Value ?? "");
-            return await Run(ConfigurationLoader.Load(arguments, environment)).ConfigureAwait(false);
+            return await action().ConfigureAwait(false);
         }
         catch (ConfigurationException e)
         {
@@ -43,16 +51,27 @@ internal static class Program
         }
     }
 
+    private static ILoggerFactory Loggers(DaemonOptions options) => LoggerFactory.Create(logging =>
+    {
+        logging.SetMinimumLevel(options.LogLevel).AddFilter("Microsoft", LogLevel.Warning);
+        if (options.LogJson)
+            logging.AddJsonConsole(console => console.UseUtcTimestamp = true);
+        else
+            logging.AddSimpleConsole(console => (console.SingleLine, console.UseUtcTimestamp, console.TimestampFormat) = (true, true, "yyyy-MM-ddTHH:mm:ss.fffZ "));
+    });
+
+    private static async Task<int> Clear(DaemonOptions options)
+    {
+        using var loggers = Loggers(options);
+        await KernelClearing.Run(options, TimeProvider.System, loggers).ConfigureAwait(false);
+        return 0;
+    }
+
     private static async Task<int> Run(DaemonOptions options)
     {
-        using var loggers = LoggerFactory.Create(logging =>
-        {
-            logging.SetMinimumLevel(options.LogLevel).AddFilter("Microsoft", LogLevel.Warning);
-            if (options.LogJson)
-                logging.AddJsonConsole(console => console.UseUtcTimestamp = true);
-            else
-                logging.AddSimpleConsole(console => (console.SingleLine, console.UseUtcTimestamp, console.TimestampFormat) = (true, true, "yyyy-MM-ddTHH:mm:ss.fffZ "));
-        });
+        using var loggers = Loggers(options);
+        using var manager = new ServiceManager(Environment.GetEnvironmentVariable);
+        using var stopped = new CancellationTokenSource();
         var stop = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         using var term = PosixSignalRegistration.Create(PosixSignal.SIGTERM, signal => Stop(signal, stop));
         using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, signal => Stop(signal, stop));
@@ -60,7 +79,12 @@ internal static class Program
         await using (daemon.ConfigureAwait(false))
         {
             await daemon.Start().ConfigureAwait(false);
+            manager.Ready(daemon.Summary);
+            var watching = manager.Watch(() => daemon.Alive, TimeProvider.System, stopped.Token);
             await stop.Task.ConfigureAwait(false);
+            manager.Stopping();
+            await stopped.CancelAsync().ConfigureAwait(false);
+            await watching.ConfigureAwait(false);
         }
         return 0;
     }

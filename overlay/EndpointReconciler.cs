@@ -33,11 +33,11 @@ internal sealed class EndpointReconciler(Reconciliation account, OverlayNetwork 
         NetworkNamespace container;
         try
         {
-            container = NetworkNamespace.Open(endpoint.Netns);
+            container = NamespaceIdentity.Open(endpoint.Netns, endpoint.NetnsIdentity);
         }
         catch (KernelException)
         {
-            // Deleted, or the stale file of a name that nothing is mounted on any more.
+            // Deleted, the stale file of a name that nothing is mounted on any more, or a process number used again.
             return (EndpointOutcome.Gone, null);
         }
         using (container)

@@ -99,6 +99,9 @@ public sealed record LocalEndpoint
     /// <summary>Path of the container's network namespace.</summary>
     public required string Netns { get; init; }
 
+    /// <summary>As <see cref="NamespaceIdentity"/> gives it; null: whatever namespace the path leads to.</summary>
+    public string? NetnsIdentity { get; init; }
+
     /// <summary>Wanted name inside; the next free number is taken when it is in use (eth0, then eth1).</summary>
     public string Interface { get; init; } = "eth0";
     public required MacAddress Mac { get; init; }

@@ -167,7 +167,7 @@ public sealed class OverlayMonitor : IDisposable
     {
         try
         {
-            NetworkNamespace.Open(endpoint.Netns).Dispose();
+            NamespaceIdentity.Open(endpoint.Netns, endpoint.NetnsIdentity).Dispose();
             return false;
         }
         catch (KernelException)

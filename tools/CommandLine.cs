@@ -71,6 +71,7 @@ internal static class CommandLine
             StatusCommand.Create(shell),
             EventsCommand.Create(shell),
             DoctorCommand.Create(shell),
+            CniCommand.Create(shell),
             CompletionCommand.Create(),
         };
         var help = root.Options.OfType<HelpOption>().Single();

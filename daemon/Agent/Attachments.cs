@@ -16,10 +16,11 @@ public sealed partial class Attachments(
 {
     private static readonly TimeSpan BuildTimeout = TimeSpan.FromSeconds(15);
 
+    /// <param name="id">The endpoint's id where a runtime's own naming determines it; null: a new one.</param>
     /// <exception cref="RegistryException">Bad input or what a manager refused; nothing is left behind.</exception>
-    public async Task<AttachResponse> Attach(AttachRequest request, CancellationToken cancellation)
+    public async Task<AttachResponse> Attach(AttachRequest request, CancellationToken cancellation, string? id = null)
     {
-        CheckNamespace(request.Netns);
+        var identity = IdentityOf(request.Netns);
         var name = request.Name ?? NameFromPath(request.Netns);
         var existing = Find(request.Network, request.Netns);
         if (existing is not null)
@@ -28,16 +29,18 @@ public sealed partial class Attachments(
                 $"detach it first: overlaynet detach --network {request.Network} --netns {request.Netns}");
         var (endpoint, revision) = await registry.CreateEndpoint(new EndpointCreateRequest
         {
-            Id = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(8)),
+            Id = id ?? Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(8)),
             Name = name,
             NodeId = nodeId,
             Network = request.Network,
             Service = request.Service,
             Ip = request.Ip,
             Ip6 = request.Ip6,
+            Mac = request.Mac,
             Aliases = request.Aliases,
             Weight = request.Weight ?? 1,
             Netns = request.Netns,
+            NetnsIdentity = identity,
             Interface = request.Interface ?? "eth0",
             Labels = request.Labels,
         }, cancellation).ConfigureAwait(false);
@@ -110,13 +113,14 @@ public sealed partial class Attachments(
             : null;
     }
 
-    private static void CheckNamespace(string path)
+    private static string? IdentityOf(string path)
     {
         if (!Path.IsPathRooted(path))
             throw Refuse(HttpStatusCode.BadRequest, "netns-invalid", "netns", path, $"netns '{path}' is not an absolute path", "give a path such as /run/netns/NAME or /proc/PID/ns/net");
         try
         {
-            NetworkNamespace.Open(path).Dispose();
+            using var netns = NetworkNamespace.Open(path);
+            return NamespaceIdentity.IsNeeded(path) ? NamespaceIdentity.Of(netns) : null;
         }
         catch (KernelException e)
         {

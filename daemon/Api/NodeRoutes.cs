@@ -4,6 +4,7 @@ using OverlayNet.Contracts;
 using OverlayNet.Daemon.Diagnosis;
 using OverlayNet.Daemon.Hosting;
 using OverlayNet.Daemon.Registry;
+using OverlayNet.Daemon.Runtimes.Cni;
 using static OverlayNet.Contracts.OverlayNetJson;
 
 namespace OverlayNet.Daemon.Api;
@@ -44,6 +45,7 @@ internal static class NodeRoutes
             await agent.Attachments.Detach(request, call.Aborted).ConfigureAwait(false);
             call.Context.Response.StatusCode = StatusCodes.Status204NoContent;
         }, Default.DetachRequest, Success: StatusCodes.Status204NoContent),
+        CniRoute.For(daemon),
         new(Get, "/v1/doctor", Access.Local, "What is wrong on this node, with evidence and remedy",
             call => call.AnswerAsync(daemon.Doctor(), Default.DoctorReport), null, Default.DoctorReport),
         new(Get, "/v1/events", Access.Local, "What happened: one JSON object a line", call => Events(call, daemon.RequireAgent().Events),

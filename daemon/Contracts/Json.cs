@@ -35,6 +35,7 @@ namespace OverlayNet.Contracts;
 [JsonSerializable(typeof(AttachRequest))]
 [JsonSerializable(typeof(AttachResponse))]
 [JsonSerializable(typeof(DetachRequest))]
+[JsonSerializable(typeof(CniRequest))]
 [JsonSerializable(typeof(EndpointCreateRequest))]
 [JsonSerializable(typeof(EndpointUpdateRequest))]
 [JsonSerializable(typeof(NodeUpdateRequest))]

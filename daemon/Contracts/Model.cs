@@ -229,6 +229,12 @@ public sealed record Endpoint
     /// <summary>Path of the network namespace on the endpoint's node; empty for a node's own endpoint.</summary>
     public string Netns { get; set; } = "";
 
+    /// <summary>
+    /// Which namespace the path stood for when it was attached, for paths that come to stand for others (<c>/proc/PID/ns/net</c>):
+    /// the boot's id and the kernel's cookie of the namespace. Null: whatever the path stands for.
+    /// </summary>
+    public string? NetnsIdentity { get; init; }
+
     /// <summary>Name of the interface inside the namespace.</summary>
     public string Interface { get; set; } = "eth0";
     public IReadOnlyDictionary<string, string> Labels { get; set; } = NoLabels.Instance;

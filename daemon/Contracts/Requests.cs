@@ -86,6 +86,9 @@ public sealed record AttachRequest
     public string? Name { get; init; }
     public string? Ip { get; init; }
     public string? Ip6 { get; init; }
+
+    /// <summary>Colon-separated hex; null: one that follows from the address.</summary>
+    public string? Mac { get; init; }
     public List<string>? Aliases { get; init; }
     public int? Weight { get; init; }
     public string? Interface { get; init; }
@@ -121,9 +124,15 @@ public sealed record EndpointCreateRequest
     public string? Service { get; init; }
     public string? Ip { get; init; }
     public string? Ip6 { get; init; }
+
+    /// <summary>Colon-separated hex; null: one that follows from the address.</summary>
+    public string? Mac { get; init; }
     public List<string>? Aliases { get; init; }
     public int Weight { get; set; } = 1;
     public string Netns { get; set; } = "";
+
+    /// <inheritdoc cref="Endpoint.NetnsIdentity"/>
+    public string? NetnsIdentity { get; init; }
     public string Interface { get; set; } = "eth0";
     public Dictionary<string, string>? Labels { get; init; }
 }

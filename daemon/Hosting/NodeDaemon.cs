@@ -17,12 +17,20 @@ namespace OverlayNet.Daemon.Hosting;
 internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider time, ILoggerFactory loggers) : IAsyncDisposable
 {
     private const string RegistryFile = "registry.db";
+    private static readonly TimeSpan LongestRound = TimeSpan.FromSeconds(90);
     private readonly ILogger _logger = loggers.CreateLogger<NodeDaemon>();
     private readonly SemaphoreSlim _membershipGate = new(1, 1);
     private StateLock? _lock;
     private WebApplication? _local;
     private EventLog? _events;
+    private readonly Liveness _liveness = new(time, LongestRound);
     private Member? _member;
+
+    /// <summary>False: the daemon hangs and should be started anew.</summary>
+    public bool Alive => _liveness.Alive;
+
+    /// <summary>What this node is, in a few words.</summary>
+    public string Summary => _member is { } member ? $"node {member.Agent.Membership.NodeName}" : "not a member of a cluster yet";
 
     /// <summary>Starts what the state directory says this node is.</summary>
     /// <exception cref="StateLockedException">Another daemon works on the state.</exception>
@@ -37,7 +45,7 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
         _local = WebHost.Build(loggers, kestrel => kestrel.ListenLocal(options.Socket));
         LocalApi.Map(_local, this, () => _member ?? throw NotMember(), _logger);
         await _local.StartAsync().ConfigureAwait(false);
-        Log.Ready(_logger, options.Socket, _member is null ? "not a member of a cluster yet" : $"node {_member.Agent.Membership.NodeName}");
+        Log.Ready(_logger, options.Socket, Summary);
     }
 
     /// <exception cref="RegistryException">409: this node is not a member.</exception>
@@ -116,6 +124,7 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
             await member.Agent.Remove().ConfigureAwait(false);
             await member.DisposeAsync().ConfigureAwait(false);
             _member = null;
+            _liveness.Rest();
             _events?.Dispose();
             _events = null;
             NodeIdentity.Delete(options.State);
@@ -167,6 +176,7 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
         if (membership.Role == NodeRole.Manager)
             store ??= OpenStore();
         _member = await Member.Start(options, identity, store, _events, time, loggers).ConfigureAwait(false);
+        _liveness.Follow(_member.Agent.Reconciler);
         _events.Append("daemon", "start", membership.NodeName, $"version {DaemonVersion.Text}, pid {Environment.ProcessId}");
     }
 

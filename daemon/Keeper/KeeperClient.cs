@@ -71,6 +71,8 @@ internal sealed class KeeperClient : IDisposable
             start.ArgumentList.Add(typeof(KeeperClient).Assembly.Location);
         start.ArgumentList.Add("keeper");
         start.ArgumentList.Add(socketPath);
+        // It must not speak to the service manager in the daemon's name.
+        start.Environment.Remove("NOTIFY_SOCKET");
         // A small heap: it holds descriptors, nothing else.
         start.Environment["DOTNET_GCHeapHardLimit"] = "0x1000000";
         start.Environment["DOTNET_TieredCompilation"] = "1";

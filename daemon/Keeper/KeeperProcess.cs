@@ -1,4 +1,5 @@
 using Microsoft.Win32.SafeHandles;
+using OverlayNet.Daemon.Hosting;
 using OverlayNet.Kernel;
 
 namespace OverlayNet.Daemon.Keeper;
@@ -15,6 +16,9 @@ internal static class KeeperProcess
     {
         var held = new Dictionary<string, SafeFileHandle>();
         using var listener = DescriptorChannel.Listen(socketPath);
+        // Where it is a unit of its own: the daemon starts when there is somebody to connect to.
+        using (var manager = new ServiceManager(Environment.GetEnvironmentVariable))
+            manager.Ready("holding sockets");
         while (true)
         {
             using var peer = listener.Accept();

@@ -98,6 +98,7 @@ public static class OverlayPlanner
                         Id = endpoint.Id,
                         HostInterface = ObjectNames.HostVeth(endpoint),
                         Netns = endpoint.Netns,
+                        NetnsIdentity = endpoint.NetnsIdentity,
                         Interface = endpoint.Interface,
                         Mac = MacAddress.Parse(endpoint.Mac),
                         Address4 = endpoint.Address4,

@@ -27,13 +27,14 @@ public sealed partial class ClusterRegistry
             Weight = Names.Weight(request.Weight),
             Aliases = Names.Labels("aliases", request.Aliases),
             Netns = request.Netns,
+            NetnsIdentity = request.NetnsIdentity,
             Interface = Names.Interface(request.Interface),
             Labels = Names.UserLabels(request.Labels),
         };
         var (ip, ip6) = (WantedAddress("ip", request.Ip, 32), WantedAddress("ip6", request.Ip6, 128));
         var isNew = false;
         var written = await WriteAsync(
-            draft => PlanEndpoint(draft, template, request.Network, request.Service, ip, ip6, out isNew), cancel).ConfigureAwait(false);
+            draft => PlanEndpoint(draft, template, request.Network, request.Service, ip, ip6, request.Mac, out isNew), cancel).ConfigureAwait(false);
         if (isNew)
             Record(Kinds.Endpoint, "create", template.Name, by, written.Revision, Addresses(written.Value));
         return written;
@@ -94,7 +95,7 @@ public sealed partial class ClusterRegistry
     }
 
     private static Endpoint PlanEndpoint(
-        Draft draft, Endpoint template, string networkReference, string? serviceReference, IPAddress? ip, IPAddress? ip6, out bool isNew)
+        Draft draft, Endpoint template, string networkReference, string? serviceReference, IPAddress? ip, IPAddress? ip6, string? mac, out bool isNew)
     {
         isNew = false;
         if (!draft.Snapshot.Nodes.TryGetValue(template.NodeId, out var node))
@@ -131,7 +132,7 @@ public sealed partial class ClusterRegistry
             ServiceId = service?.Id,
             Address4 = address4,
             Address6 = address6,
-            Mac = MacAddresses.Derive(network.Id, (address4 ?? address6)!),
+            Mac = string.IsNullOrEmpty(mac) ? MacAddresses.Derive(network.Id, (address4 ?? address6)!) : MacAddresses.Wanted(mac, network, (address4 ?? address6)!),
             StateSinceUnixMs = draft.NowUnixMs,
             CreatedAtUnixMs = draft.NowUnixMs,
         };
@@ -180,11 +181,21 @@ public sealed partial class ClusterRegistry
         ClaimMac(draft, network, endpoint);
     }
 
-    /// <summary>MACs follow from IPv4 addresses one to one; from IPv6 addresses only nearly, so they are claimed there.</summary>
+    /// <summary>MACs follow from IPv4 addresses one to one; from IPv6 addresses only nearly, and others are people's choice, so those are claimed.</summary>
+    private static bool IsClaimed(Network network, Endpoint endpoint) =>
+        network.Subnet4 is null || endpoint.Mac != MacAddresses.Derive(network.Id, (endpoint.Address4 ?? endpoint.Address6)!);
+
     private static void ClaimMac(Draft draft, Network network, Endpoint endpoint)
     {
-        if (network.Subnet4 is not null)
+        if (!IsClaimed(network, endpoint))
             return;
+        if (network.Subnet4 is not null)
+        {
+            if (draft.State.Key(Keys.Mac(network.Id, endpoint.Mac)).Mod != 0)
+                throw Refuse.Conflict("mac-taken", "mac", endpoint.Mac, $"another endpoint of network '{network.Name}' has it", "choose another MAC, or leave it out");
+            draft.Claim(Keys.Mac(network.Id, endpoint.Mac), endpoint.Id);
+            return;
+        }
         if (endpoint.Mac == network.GatewayMac || draft.State.Key(Keys.Mac(network.Id, endpoint.Mac)).Mod != 0)
             throw Refuse.Conflict("mac-taken", "ip6", endpoint.Address6!.ToString(),
                 "its last 32 bits are those of another address of the network, and so would be its MAC",
@@ -199,7 +210,7 @@ public sealed partial class ClusterRegistry
         draft.Free(network.Id, endpoint.Address6);
         if (endpoint.Kind == EndpointKind.Container)
             draft.Release(Keys.EndpointName(network.Id, endpoint.Name));
-        if (network.Subnet4 is null)
+        if (IsClaimed(network, endpoint))
             draft.Release(Keys.Mac(network.Id, endpoint.Mac));
     }
 

@@ -1,7 +1,9 @@
+using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Text;
+using OverlayNet.Contracts;
 
 namespace OverlayNet.Daemon.Registry;
 
@@ -27,6 +29,42 @@ internal static class MacAddresses
         // One byte that tells networks apart: containers on two networks with the same subnet get two MACs.
         mac[1] = SHA256.HashData(Encoding.ASCII.GetBytes(networkId))[0];
         address.GetAddressBytes().AsSpan()[^4..].CopyTo(mac[2..]);
+        return Format(mac);
+    }
+
+    /// <summary>A MAC that somebody asks for.</summary>
+    /// <returns>Colon-separated lower-case hex.</returns>
+    /// <exception cref="RegistryException">No unicast MAC, the gateway's, or one that the network may derive for another address.</exception>
+    public static string Wanted(string text, Network network, IPAddress address)
+    {
+        const string remedy = "give a unicast address such as 0a:58:0a:0a:00:05, or leave it out";
+        Span<byte> mac = stackalloc byte[6];
+        var parts = text.Split(':', '-');
+        if (parts.Length != mac.Length)
+            throw Refuse.Invalid("invalid-mac", "mac", text, "it is not a MAC address", remedy);
+        for (var i = 0; i < mac.Length; i++)
+        {
+            if (parts[i].Length != 2 || !byte.TryParse(parts[i], NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out mac[i]))
+                throw Refuse.Invalid("invalid-mac", "mac", text, "it is not a MAC address", remedy);
+        }
+        var wanted = Format(mac);
+        if ((mac[0] & 1) != 0 || !mac.ContainsAnyExcept((byte)0))
+            throw Refuse.Invalid("invalid-mac", "mac", text, "it is not a unicast address", remedy);
+        if (wanted == network.GatewayMac)
+            throw Refuse.Conflict("mac-taken", "mac", text, $"the gateway of network '{network.Name}' has it", remedy);
+        var own = Derive(network.Id, address);
+        if (wanted != own && (wanted.StartsWith(own[..PrefixLength], StringComparison.Ordinal) || wanted.StartsWith(OtherFamily(own), StringComparison.Ordinal)))
+            throw Refuse.Invalid("invalid-mac", "mac", text, $"network '{network.Name}' gives {own[..PrefixLength]}... to its other addresses", remedy);
+        return wanted;
+    }
+
+    // "02:xx": family and network.
+    private const int PrefixLength = 5;
+
+    private static string OtherFamily(string mac) => (mac.StartsWith("02", StringComparison.Ordinal) ? "06" : "02") + mac[2..PrefixLength];
+
+    private static string Format(ReadOnlySpan<byte> mac)
+    {
         return Convert.ToHexStringLower(mac[..1]) + string.Concat(mac[1..].ToArray().Select(b => $":{b:x2}"));
     }
 }

@@ -57,7 +57,7 @@ internal static class AttachCommand
 /// <summary>What attach and run have in common.</summary>
 internal sealed class AttachOptions
 {
-    private readonly Option<string?> _network, _service, _name, _ip, _ip6, _interface;
+    private readonly Option<string?> _network, _service, _name, _ip, _ip6, _mac, _interface;
     private readonly Option<string[]> _aliases, _labels;
     private readonly Option<int?> _weight;
 
@@ -69,6 +69,7 @@ internal sealed class AttachOptions
         _name = Inputs.Text("--name", "Name of the endpoint; default: the namespace's", "NAME");
         _ip = Inputs.Address("--ip", "IPv4 address; default: the next free one", System.Net.Sockets.AddressFamily.InterNetwork);
         _ip6 = Inputs.Address("--ip6", "IPv6 address; default: the next free one", System.Net.Sockets.AddressFamily.InterNetworkV6);
+        _mac = Inputs.Text("--mac", "MAC address; default: one that follows from the address", "MAC");
         _aliases = Inputs.Texts("--alias", "Further name of the endpoint, any number", "NAME");
         _weight = Inputs.Number("--weight", 0, 65535, "Share of new connections; 0: none. Default: 1", "WEIGHT");
         _interface = Inputs.Text("--interface", "Name of the interface inside the namespace; default: eth0", "NAME");
@@ -77,7 +78,7 @@ internal sealed class AttachOptions
 
     public void AddTo(Command command)
     {
-        foreach (var option in new Option[] { _network, _service, _name, _ip, _ip6, _aliases, _weight, _interface, _labels })
+        foreach (var option in new Option[] { _network, _service, _name, _ip, _ip6, _mac, _aliases, _weight, _interface, _labels })
             command.Options.Add(option);
     }
 
@@ -89,6 +90,7 @@ internal sealed class AttachOptions
         Name = parsed.GetValue(_name),
         Ip = parsed.GetValue(_ip),
         Ip6 = parsed.GetValue(_ip6),
+        Mac = parsed.GetValue(_mac),
         Aliases = parsed.GetValue(_aliases) is { Length: > 0 } aliases ? [.. aliases] : null,
         Weight = parsed.GetValue(_weight),
         Interface = parsed.GetValue(_interface),
