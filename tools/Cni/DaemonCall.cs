@@ -11,7 +11,10 @@ internal sealed class DaemonCallException(bool reached, string message) : Except
     public bool Reached { get; } = reached;
 }
 
-/// <summary>One HTTP/1.1 request over the daemon's unix socket, by hand: a general client would cost the plugin more than the call itself.</summary>
+/// <summary>
+/// One HTTP request over the daemon's unix socket, by hand: a general client would cost the plugin more than the call
+/// itself. Version 1.0, so that the answer comes in one piece and the connection ends with it.
+/// </summary>
 internal static class DaemonCall
 {
     // Longer than the daemon's own limit for building an endpoint.
@@ -31,7 +34,7 @@ internal static class DaemonCall
         }
         try
         {
-            var head = string.Create(CultureInfo.InvariantCulture, $"POST {target} HTTP/1.1\r\nHost: overlaynet\r\nContent-Type: application/json\r\nContent-Length: {json.Length}\r\nConnection: close\r\n\r\n");
+            var head = string.Create(CultureInfo.InvariantCulture, $"POST {target} HTTP/1.0\r\nHost: overlaynet\r\nContent-Type: application/json\r\nContent-Length: {json.Length}\r\n\r\n");
             socket.Send(Encoding.ASCII.GetBytes(head));
             socket.Send(json);
             return Parse(ReceiveAll(socket));
