@@ -23,6 +23,9 @@ public sealed record DnsMetrics
     /// <summary>Answers the kernel did not take.</summary>
     public long SendFailed { get; init; }
 
+    /// <summary>Answers that shared the way through the kernel with another to the same client.</summary>
+    public long Merged { get; init; }
+
     /// <summary>Answers by response code.</summary>
     public IReadOnlyDictionary<Rcode, long> Rcodes { get; init; } = new Dictionary<Rcode, long>();
 

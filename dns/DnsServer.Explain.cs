@@ -129,6 +129,7 @@ public sealed partial class DnsServer
             Truncated = counters.Sum(c => c.Truncated),
             Malformed = counters.Sum(c => c.Malformed),
             RateLimited = counters.Sum(c => c.RateLimited),
+            Merged = counters.Sum(c => c.Merged),
             SendFailed = counters.Sum(c => c.SendFailed),
             Rcodes = rcodes,
             TcpAccepted = _tcp.AcceptedTotal,

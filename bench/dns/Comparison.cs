@@ -10,11 +10,18 @@ internal sealed class Comparison(string directory, int rounds, double seconds)
     private const int ManySockets = 500;
     private const int PacedRate = 20_000;
 
+    /// <summary>Sockets of a forwarder in front, and of clients that ask one query each.</summary>
+    private const int FewSockets = 4;
+    private const int ClientSockets = 100;
+
     public const string Ours = "overlaynet";
     public const string Echo = "C echo";
     public const string OursMany = "overlaynet, 500 sockets";
     public const string OursCache = "overlaynet, cache hits";
     public const string UnboundCache = "unbound, cache hits";
+
+    /// <summary>A server asked by a hundred sockets, each with one query outstanding.</summary>
+    public static string ByMany(string server) => server + ", 100 clients";
 
     private static readonly Dictionary<string, int> Ports = new()
     {
@@ -59,9 +66,11 @@ internal sealed class Comparison(string directory, int rounds, double seconds)
             var outside = In("outside-queries");
             var tasks = new List<(string Name, Func<double, Slice> Run)>();
             foreach (var server in servers.Where(s => s.Name != OursMany))
-                tasks.Add((server.Name, s => Measure.Saturate(server, queries, s, ClientCpu)));
-            tasks.Add((OursCache, s => Measure.Saturate(byName[Ours], outside, s, ClientCpu)));
-            tasks.Add((UnboundCache, s => Measure.Saturate(byName["unbound"], outside, s, ClientCpu)));
+                tasks.Add((server.Name, s => Measure.Saturate(server, queries, FewSockets, s, ClientCpu)));
+            foreach (var name in (string[])[Echo, Ours, "knot"])
+                tasks.Add((ByMany(name), s => Measure.Saturate(byName[name], queries, ClientSockets, s, ClientCpu)));
+            tasks.Add((OursCache, s => Measure.Saturate(byName[Ours], outside, FewSockets, s, ClientCpu)));
+            tasks.Add((UnboundCache, s => Measure.Saturate(byName["unbound"], outside, FewSockets, s, ClientCpu)));
             tasks.Add((OursMany, s => Measure.Paced(byName[OursMany], load, queries, ManySockets, PacedRate, s, ClientCpu)));
 
             foreach (var (_, run) in tasks)

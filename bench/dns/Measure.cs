@@ -15,13 +15,13 @@ internal readonly record struct Slice(double CpuSecondsPerMillion, double Querie
 
 internal static class Measure
 {
-    /// <summary>Open-ended load by dnsperf with EDNS, 100 queries outstanding.</summary>
-    public static Slice Saturate(ServerProcess server, string queries, double seconds, int clientCpu)
+    /// <summary>Open-ended load by dnsperf with EDNS, 100 queries outstanding, spread over so many sockets.</summary>
+    public static Slice Saturate(ServerProcess server, string queries, int sockets, double seconds, int clientCpu)
     {
         var before = server.CpuNanoseconds();
         var output = RunTool(
             "taskset", "-c", Text(clientCpu), "dnsperf", "-s", "127.0.0.1", "-p", Text(server.Port), "-d", queries,
-            "-l", seconds.ToString(CultureInfo.InvariantCulture), "-c", "4", "-T", "1", "-q", "100", "-e", "-t", "2");
+            "-l", seconds.ToString(CultureInfo.InvariantCulture), "-c", Text(sockets), "-T", "1", "-q", "100", "-e", "-t", "2");
         var cpu = server.CpuNanoseconds() - before;
         var completed = Field(output, "Queries completed:");
         var lost = Field(output, "Queries lost:");

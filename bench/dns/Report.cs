@@ -10,6 +10,10 @@ internal static class Report
     [
         ("overlaynet / C echo", Comparison.Ours, Comparison.Echo, 1.15),
         ("overlaynet / knot", Comparison.Ours, "knot", 0.70),
+        ("C echo / knot", Comparison.Echo, "knot", double.NaN),
+        ("100 clients: overlaynet / C echo", Comparison.ByMany(Comparison.Ours), Comparison.ByMany(Comparison.Echo), 1.15),
+        ("100 clients: overlaynet / knot", Comparison.ByMany(Comparison.Ours), Comparison.ByMany("knot"), double.NaN),
+        ("100 clients: C echo / knot", Comparison.ByMany(Comparison.Echo), Comparison.ByMany("knot"), double.NaN),
         ("overlaynet / nsd", Comparison.Ours, "nsd", double.NaN),
         ("overlaynet / unbound", Comparison.Ours, "unbound", double.NaN),
         ("overlaynet / dnsmasq", Comparison.Ours, "dnsmasq", double.NaN),

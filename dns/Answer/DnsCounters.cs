@@ -11,6 +11,7 @@ internal sealed class DnsCounters
     public long Malformed;
     public long RateLimited;
     public long SendFailed;
+    public long Merged;
     public readonly long[] Rcodes = new long[24];
 
     public void Count(Rcode rcode)

@@ -13,11 +13,13 @@ internal static unsafe partial class Libc
     public const int SOL_SOCKET = 1, SO_REUSEADDR = 2, SO_RCVBUF = 8, SO_REUSEPORT = 15, SO_RCVTIMEO = 20, SO_RCVBUFFORCE = 33;
     public const int IPPROTO_IP = 0, IPPROTO_IPV6 = 41, IPV6_V6ONLY = 26, IP_FREEBIND = 15, IPV6_FREEBIND = 78;
     public const int MSG_DONTWAIT = 0x40, MSG_WAITFORONE = 0x10000;
+    private const int SOL_UDP = 17, UDP_SEGMENT = 103;
+    private const int PR_SET_TIMERSLACK = 29;
     public const int F_GETFL = 3, F_SETFL = 4, O_NONBLOCK = 0x800;
     public const int EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2;
     public const uint EPOLLIN = 1, EPOLLERR = 8, EPOLLHUP = 16;
     public const int EPOLL_CLOEXEC = 0x80000, EFD_CLOEXEC = 0x80000, EFD_NONBLOCK = 0x800;
-    public const int EACCES = 13, ENFILE = 23, EMFILE = 24, EADDRINUSE = 98, EADDRNOTAVAIL = 99;
+    public const int EIO = 5, EACCES = 13, EINVAL = 22, ENFILE = 23, EMFILE = 24, EMSGSIZE = 90, ENOPROTOOPT = 92, EOPNOTSUPP = 95, EADDRINUSE = 98, EADDRNOTAVAIL = 99;
 
     /// <summary><c>struct iovec</c>.</summary>
     [StructLayout(LayoutKind.Sequential)]
@@ -104,6 +106,13 @@ internal static unsafe partial class Libc
     [LibraryImport("libc", EntryPoint = "write")]
     private static partial nint WriteRaw(int fd, void* buffer, nuint count);
 
+    [LibraryImport("libc", EntryPoint = "nanosleep")]
+    private static partial int NanoSleepRaw(void* time, void* remaining);
+
+    // Variadic in C, as fcntl.
+    [LibraryImport("libc", EntryPoint = "prctl")]
+    private static partial int PrctlRaw(int option, nint argument, nint a3, nint a4, nint a5);
+
     [LibraryImport("libc", EntryPoint = "close")]
     public static partial int Close(int fd);
 
@@ -161,6 +170,29 @@ internal static unsafe partial class Libc
 
     public static int SendMMsg(int fd, MMsgHdr* vector, int count) =>
         Result(SendMMsgRaw(fd, vector, (uint)count, MSG_DONTWAIT));
+
+    /// <summary>Makes a control message of <c>UDP_SEGMENT</c>: a <c>struct cmsghdr</c> and a 16-bit size, 24 bytes.</summary>
+    public static void WriteSegmentControl(byte* control)
+    {
+        *(nuint*)control = 16 + sizeof(ushort); // CMSG_LEN
+        *(int*)(control + 8) = SOL_UDP;
+        *(int*)(control + 12) = UDP_SEGMENT;
+    }
+
+    /// <summary>Octets of each datagram that a message is cut into.</summary>
+    public static void SetSegmentSize(byte* control, ushort size) => *(ushort*)(control + 16) = size;
+
+    /// <summary>Sleeps for less than a second.</summary>
+    public static void Pause(TimeSpan time)
+    {
+        var timespec = stackalloc nint[2];
+        timespec[0] = 0;
+        timespec[1] = (nint)time.TotalNanoseconds;
+        NanoSleepRaw(timespec, null);
+    }
+
+    /// <summary>Lets the calling thread's sleeps end on time; by default the kernel may be 50 us late (prctl(2)).</summary>
+    public static void SetTimerSlack() => PrctlRaw(PR_SET_TIMERSLACK, 1000, 0, 0, 0);
 
     public static int SendTo(int fd, ReadOnlySpan<byte> data, ReadOnlySpan<byte> address)
     {

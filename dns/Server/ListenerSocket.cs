@@ -25,6 +25,9 @@ internal sealed class ListenerSocket
 
     public int Fd { get; }
 
+    /// <summary>Whether the kernel cuts messages into datagrams on the way out. Its thread's.</summary>
+    public bool Segments { get; set; } = true;
+
     public ListenerView View { get => Volatile.Read(ref _view); set => Volatile.Write(ref _view, value); }
 
     /// <summary>Sends from any thread; nothing once the listener is closed.</summary>

@@ -40,10 +40,11 @@ internal sealed unsafe class UdpLoop : IDisposable
 
     private readonly void* _memory;
     private readonly Libc.MMsgHdr* _receive;
-    private readonly Libc.MMsgHdr* _send;
     private readonly Libc.IoVec* _vectors;
     private readonly byte* _addresses;
     private readonly byte* _buffers;
+    private readonly AnswerBatch _answers = new(Batch);
+    private BatchPacer _pacer;
 
     public UdpLoop(int number, QueryProcessor processor, RateLimiter limiter, IForwardSink forward, TimeProvider time)
     {
@@ -51,18 +52,18 @@ internal sealed unsafe class UdpLoop : IDisposable
         _limiter = limiter;
         _forward = forward;
         _time = time;
+        _pacer = new BatchPacer(time.TimestampFrequency);
         _epoll = Libc.EpollCreate();
         _wake = Libc.EventFd();
         if (_epoll < 0 || _wake < 0)
             throw new InvalidOperationException("Cannot create an epoll instance or eventfd: " + Libc.Describe(Math.Min(_epoll, _wake)));
         Libc.EpollAdd(_epoll, _wake, Libc.EPOLLIN, ulong.MaxValue);
 
-        const int PerMessage = 2 * 64 + 16 + AddressSize + BufferSize;
+        const int PerMessage = 64 + 16 + AddressSize + BufferSize;
         _memory = NativeMemory.AlignedAlloc(Batch * PerMessage, 64);
         NativeMemory.Clear(_memory, Batch * PerMessage);
         _receive = (Libc.MMsgHdr*)_memory;
-        _send = _receive + Batch;
-        _vectors = (Libc.IoVec*)(_send + Batch);
+        _vectors = (Libc.IoVec*)(_receive + Batch);
         _addresses = (byte*)(_vectors + Batch);
         _buffers = _addresses + Batch * AddressSize;
         for (var i = 0; i < Batch; i++)
@@ -71,7 +72,6 @@ internal sealed unsafe class UdpLoop : IDisposable
             _receive[i].Header.Name = _addresses + i * AddressSize;
             _receive[i].Header.Iov = _vectors + i;
             _receive[i].Header.IovLength = 1;
-            _send[i].Header.IovLength = 1;
         }
 
         _thread = new Thread(Run) { IsBackground = true, Name = $"dns-udp-{number}" };
@@ -114,6 +114,7 @@ internal sealed unsafe class UdpLoop : IDisposable
         Libc.Close(_epoll);
         Libc.Close(_wake);
         NativeMemory.AlignedFree(_memory);
+        _answers.Dispose();
     }
 
     private void Execute(Action command)
@@ -141,6 +142,7 @@ internal sealed unsafe class UdpLoop : IDisposable
     {
         var raw = stackalloc byte[MostEvents * 16];
         Span<Libc.EpollEvent> events = stackalloc Libc.EpollEvent[MostEvents];
+        Libc.SetTimerSlack();
         while (!_stop)
         {
             if (_only is { } only)
@@ -195,7 +197,7 @@ internal sealed unsafe class UdpLoop : IDisposable
 
         var view = socket.View;
         var now = _time.GetTimestamp();
-        var toSend = 0;
+        _answers.Clear();
         for (var i = 0; i < received; i++)
         {
             var packet = _buffers + i * BufferSize;
@@ -223,29 +225,15 @@ internal sealed unsafe class UdpLoop : IDisposable
                 answer = slip ? _processor.Truncate(packet, length) : QueryProcessor.Drop;
             }
 
-            if (answer <= 0)
-                continue;
-            _vectors[i].Length = (nuint)answer;
-            _send[toSend].Header.Name = _addresses + i * AddressSize;
-            _send[toSend].Header.NameLength = _receive[i].Header.NameLength;
-            _send[toSend].Header.Iov = _vectors + i;
-            toSend++;
+            if (answer > 0)
+                _answers.Add(packet, answer, _addresses + i * AddressSize, (int)_receive[i].Header.NameLength);
         }
 
-        for (var sent = 0; sent < toSend;)
-        {
-            var result = Libc.SendMMsg(socket.Fd, _send + sent, toSend - sent);
-            if (result > 0)
-            {
-                sent += result;
-                continue;
-            }
-
-            // The first message could not go; the others may.
-            Counters.SendFailed++;
-            sent++;
-        }
-
+        var messages = _answers.Send(socket);
+        Counters.Merged = _answers.Merged;
+        Counters.SendFailed = _answers.Failed;
+        if (_pacer.ShouldWait(now, received, messages))
+            Libc.Pause(BatchPacer.Wait);
         return received;
     }
 }

@@ -1,4 +1,6 @@
+using System.Buffers.Binary;
 using System.Net;
+using System.Net.Sockets;
 using OverlayNet.Dns;
 using OverlayNet.Dns.Answer;
 using OverlayNet.Dns.Forward;
@@ -7,75 +9,26 @@ using OverlayNet.Dns.Table;
 
 namespace OverlayNet.UnitTests.Dns;
 
-/// <summary>Mutated packets with fixed seeds; OVERLAYNET_SOAK=1 runs the full counts.</summary>
+/// <summary>Mutated packets with fixed seeds; <see cref="FuzzSoakTests"/> has the full counts.</summary>
 public sealed class FuzzTests
 {
-    private static readonly int Scale = Environment.GetEnvironmentVariable("OVERLAYNET_SOAK") == "1" ? 50 : 1;
-
     [Theory]
     [InlineData(1, false)]
     [InlineData(2, true)]
-    public unsafe void QueriesOfAnyShapeAreSurvived(int seed, bool tcp)
-    {
-        const byte Canary = 0xA5;
-        var random = new Random(seed);
-        var view = View();
-        var cookies = new ServerCookies(TimeProvider.System);
-        var worker = new AnswerWorker(new QueryProcessor(cookies));
-        var client = ClientAddress.From(IPAddress.Loopback);
-        var most = tcp ? Limits.Tcp : Limits.EdnsUdp;
-        for (var i = 0; i < 100_000 * Scale; i++)
-        {
-            var packet = Packet(random);
-            worker.Load(packet);
-            worker.Packet[most] = Canary;
-            var length = worker.Processor.Process(worker.Packet, packet.Length, tcp, client, view);
-            if (length > 0)
-                Check(worker.Answer(length).ToArray(), packet, most);
-            else
-                Assert.InRange(length, QueryProcessor.Forward, QueryProcessor.Drop);
-            if (packet.Length <= most)
-                Assert.Equal(Canary, worker.Packet[most]);
-        }
-    }
+    public void QueriesOfAnyShapeAreSurvived(int seed, bool tcp) => Fuzzing.Queries(seed, tcp, 100_000);
 
     [Fact]
-    public unsafe void AnswersOfAnyShapeAreSurvived()
-    {
-        var random = new Random(3);
-        var view = View();
-        var worker = new AnswerWorker(new QueryProcessor(new ServerCookies(TimeProvider.System)));
-        var sanitizer = new AnswerSanitizer();
-        var client = ClientAddress.From(IPAddress.Loopback);
-        var accepted = 0;
-        for (var i = 0; i < 20_000 * Scale; i++)
-        {
-            var upstream = new UpstreamQuery(DnsName.Encode("a.example"), RrType.A, random.Next(2) == 0, false, false);
-            var sent = upstream.Encode();
-            var message = Mutate(random, UpstreamAnswer(random, sent));
-            if (message.Length < Header.Size || !UpstreamClient.Matches(sent, message, message.Length, exactCase: false)
-                || !sanitizer.TryRun(message, upstream.Name, upstream.Type, upstream.DnssecOk, "", out var answer))
-                continue;
-            accepted++;
-            var query = TestQuery.Build("A.example", RrType.A, new QueryOptions { Edns = random.Next(2) == 0 });
-            worker.Load(query);
-            var tcp = random.Next(2) == 0;
-            Assert.Equal(QueryProcessor.Forward, worker.Processor.Process(worker.Packet, query.Length, tcp, client, view));
-            var length = worker.Processor.WriteForwarded(answer, 5, null, tcp, client);
-            Check(worker.Answer(length).ToArray(), query, tcp ? Limits.Tcp : Limits.EdnsUdp);
-            var reply = Reply.Parse(worker.Answer(length).ToArray());
-            Assert.DoesNotContain(reply.Answers, a => a.Name.EndsWith("evil.test.", StringComparison.OrdinalIgnoreCase) && !IsAliasTarget(reply, a.Name));
-        }
+    public void AnswersOfAnyShapeAreSurvived() => Fuzzing.Answers(seed: 3, count: 20_000);
 
-        Assert.True(accepted > 1000);
-    }
+    [Fact]
+    public void ClientsGetTheirOwnAnswersOnly() => Fuzzing.Sockets(seed: 6, count: 40_000);
 
     [Fact]
     public void NamesSurviveTextAndBack()
     {
         var random = new Random(4);
         Span<byte> wire = stackalloc byte[300];
-        for (var i = 0; i < 20_000 * Scale; i++)
+        for (var i = 0; i < 20_000; i++)
         {
             var length = 0;
             for (var labels = random.Next(1, 6); labels > 0; labels--)
@@ -142,6 +95,246 @@ public sealed class FuzzTests
         cookies.Answer(Convert.FromHexString(client), ClientAddress.From(IPAddress.Parse(address)), cookie);
         Assert.Equal(client + server, Convert.ToHexStringLower(cookie));
     }
+}
+
+/// <summary>The counts that take minutes: ten million packets, a million answers of upstreams, a million packets over sockets.</summary>
+[Trait("Category", "Soak")]
+public sealed class FuzzSoakTests
+{
+    [Theory]
+    [InlineData(101, false)]
+    [InlineData(102, true)]
+    public void QueriesOfAnyShapeAreSurvived(int seed, bool tcp) => Fuzzing.Queries(seed, tcp, 5_000_000);
+
+    [Fact]
+    public void AnswersOfAnyShapeAreSurvived() => Fuzzing.Answers(seed: 103, count: 1_000_000);
+
+    [Fact]
+    public void ClientsGetTheirOwnAnswersOnly() => Fuzzing.Sockets(seed: 106, count: 1_000_000);
+}
+
+/// <summary>Makes packets of any shape and judges what comes of them.</summary>
+internal static class Fuzzing
+{
+    /// <summary>Memory that may stay after a run of any length: pools and tables that fill once.</summary>
+    private const long MostKept = 8 << 20;
+
+    public static unsafe void Queries(int seed, bool tcp, int count)
+    {
+        const byte Canary = 0xA5;
+        var random = new Random(seed);
+        var view = View();
+        var cookies = new ServerCookies(TimeProvider.System);
+        var worker = new AnswerWorker(new QueryProcessor(cookies));
+        var client = ClientAddress.From(IPAddress.Loopback);
+        var most = tcp ? Limits.Tcp : Limits.EdnsUdp;
+        var before = GC.GetTotalMemory(forceFullCollection: true);
+        for (var i = 0; i < count; i++)
+        {
+            var packet = Packet(random);
+            worker.Load(packet);
+            worker.Packet[most] = Canary;
+            var length = worker.Processor.Process(worker.Packet, packet.Length, tcp, client, view);
+            if (length > 0)
+                Check(worker.Answer(length).ToArray(), packet, most);
+            else
+                Assert.InRange(length, QueryProcessor.Forward, QueryProcessor.Drop);
+            if (packet.Length <= most)
+                Assert.Equal(Canary, worker.Packet[most]);
+        }
+
+        AssertNothingKept(before);
+    }
+
+    public static unsafe void Answers(int seed, int count)
+    {
+        var random = new Random(seed);
+        var before = GC.GetTotalMemory(forceFullCollection: true);
+        var view = View();
+        var worker = new AnswerWorker(new QueryProcessor(new ServerCookies(TimeProvider.System)));
+        var sanitizer = new AnswerSanitizer();
+        var client = ClientAddress.From(IPAddress.Loopback);
+        var accepted = 0;
+        for (var i = 0; i < count; i++)
+        {
+            var upstream = new UpstreamQuery(DnsName.Encode("a.example"), RrType.A, random.Next(2) == 0, false, false);
+            var sent = upstream.Encode();
+            var message = Mutate(random, UpstreamAnswer(random, sent));
+            if (message.Length < Header.Size || !UpstreamClient.Matches(sent, message, message.Length, exactCase: false)
+                || !sanitizer.TryRun(message, upstream.Name, upstream.Type, upstream.DnssecOk, "", out var answer))
+                continue;
+            accepted++;
+            var query = TestQuery.Build("A.example", RrType.A, new QueryOptions { Edns = random.Next(2) == 0 });
+            worker.Load(query);
+            var tcp = random.Next(2) == 0;
+            Assert.Equal(QueryProcessor.Forward, worker.Processor.Process(worker.Packet, query.Length, tcp, client, view));
+            var length = worker.Processor.WriteForwarded(answer, 5, null, tcp, client);
+            Check(worker.Answer(length).ToArray(), query, tcp ? Limits.Tcp : Limits.EdnsUdp);
+            var reply = Reply.Parse(worker.Answer(length).ToArray());
+            Assert.DoesNotContain(reply.Answers, a => a.Name.EndsWith("evil.test.", StringComparison.OrdinalIgnoreCase) && !IsAliasTarget(reply, a.Name));
+        }
+
+        Assert.True(accepted > count / 20, $"{accepted} accepted");
+        AssertNothingKept(before);
+    }
+
+    /// <summary>
+    /// Several clients with sockets of their own send packets of any shape through a server whose upstream answers in any
+    /// shape. What a client receives must answer a packet of its own: id and question are compared.
+    /// </summary>
+    public static void Sockets(int seed, int count)
+    {
+        const int Clients = 8;
+        const int Burst = 32;
+        using var upstream = new MutatingUpstream(seed);
+        var config = SampleConfig.Config with { Forward = new DnsForwardConfig { Upstreams = [upstream.Endpoint] } };
+        using var server = new DnsTestServer(config, options: new DnsServerOptions { ClientQueriesPerSecond = 0, UpstreamTry = TimeSpan.FromMilliseconds(50), ForwardTotal = TimeSpan.FromMilliseconds(100), CacheBytes = 1 << 20 });
+        var clients = Enumerable.Range(0, Clients).Select(i => new FuzzClient(server.Port, (ushort)(i << 13))).ToArray();
+        try
+        {
+            var random = new Random(seed);
+            void Run(int packets)
+            {
+                for (var i = 0; i < packets; i += Burst)
+                {
+                    var client = clients[random.Next(Clients)];
+                    for (var n = 0; n < Burst; n++)
+                        client.Send(Packet(random), random);
+                    foreach (var other in clients)
+                        other.ReceiveAll();
+                }
+
+                // Whatever is still on its way to an upstream and back.
+                Assert.True(SpinWait.SpinUntil(() => server.Server.GetMetrics().ForwardInFlight == 0, 30_000));
+                foreach (var client in clients)
+                    client.ReceiveAll();
+            }
+
+            Run(count / 10); // fills pools and cache
+            var (memory, descriptors) = (GC.GetTotalMemory(forceFullCollection: true), Descriptors());
+            Run(count - count / 10);
+
+            AssertNothingKept(memory);
+            Assert.InRange(Descriptors(), 0, descriptors + 10);
+            Assert.Equal(["10.1.0.2"], server.Ask("web", RrType.A).Data);
+            Assert.True(clients.Sum(c => c.Answers) > count / 20, $"{clients.Sum(c => c.Answers)} answers");
+        }
+        finally
+        {
+            foreach (var client in clients)
+                client.Dispose();
+        }
+    }
+
+    private static int Descriptors() => Directory.GetFiles("/proc/self/fd").Length;
+
+    /// <summary>A client's socket and what it sent lately, by id.</summary>
+    private sealed class FuzzClient : IDisposable
+    {
+        // Its ids come round after 8192 packets; answers of upstreams may take longer than that.
+        private const int Kept = 16;
+        private readonly Socket _socket = new(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
+        private readonly byte[]?[] _sent = new byte[]?[65536 * Kept];
+        private readonly byte[] _next = new byte[65536];
+        private readonly byte[] _buffer = new byte[65536];
+        private readonly ushort _ids;
+        private int _serial;
+
+        public FuzzClient(int port, ushort ids)
+        {
+            _ids = ids;
+            _socket.Connect(IPAddress.Loopback, port);
+        }
+
+        public long Answers { get; private set; }
+
+        public void Send(byte[] packet, Random random)
+        {
+            if (packet.Length >= 2 && random.Next(50) != 0)
+                BinaryPrimitives.WriteUInt16BigEndian(packet, (ushort)(_ids | (_serial++ & 0x1FFF)));
+            if (packet.Length >= 2)
+            {
+                var id = BinaryPrimitives.ReadUInt16BigEndian(packet);
+                _sent[id * Kept + _next[id]++ % Kept] = packet;
+            }
+
+            _socket.Send(packet);
+        }
+
+        public void ReceiveAll()
+        {
+            while (_socket.Available > 0)
+            {
+                var answer = _buffer.AsSpan(0, _socket.Receive(_buffer));
+                var id = BinaryPrimitives.ReadUInt16BigEndian(answer);
+                var mine = false;
+                for (var i = 0; i < Kept && !mine; i++)
+                    mine = _sent[id * Kept + i] is { } sent && Answered(answer, sent);
+                Assert.True(mine, $"an answer to no packet of this client: {Convert.ToHexString(answer)}");
+                Answers++;
+            }
+        }
+
+        public void Dispose() => _socket.Dispose();
+
+        /// <summary>A header alone (FORMERR, NOTIMP), or one question, octet for octet.</summary>
+        private static bool Answered(ReadOnlySpan<byte> answer, byte[] sent)
+        {
+            if (answer.Length == Header.Size)
+                return true;
+            var end = Header.Size;
+            while (end < answer.Length && answer[end] != 0)
+                end += answer[end] + 1;
+            end += 5;
+            return end <= answer.Length && end <= sent.Length && answer[Header.Size..end].SequenceEqual(sent.AsSpan(Header.Size, end - Header.Size));
+        }
+    }
+
+    /// <summary>Answers every query with something between an answer and noise.</summary>
+    private sealed class MutatingUpstream : IDisposable
+    {
+        private readonly Socket _socket = new(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
+        private readonly Thread _thread;
+
+        public MutatingUpstream(int seed)
+        {
+            _socket.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+            var random = new Random(seed);
+            _thread = new Thread(() =>
+            {
+                var buffer = new byte[4096];
+                EndPoint peer = new IPEndPoint(IPAddress.Any, 0);
+                while (true)
+                {
+                    try
+                    {
+                        var length = _socket.ReceiveFrom(buffer, ref peer);
+                        _socket.SendTo(Mutate(random, UpstreamAnswer(random, buffer[..length])), peer);
+                    }
+                    catch (SocketException error) when (error.SocketErrorCode is SocketError.ConnectionRefused or SocketError.MessageSize)
+                    {
+                        // The asker has given up, or the noise is too long for a datagram.
+                    }
+                    catch (Exception error) when (error is SocketException or ObjectDisposedException)
+                    {
+                        return;
+                    }
+                }
+            });
+            _thread.Start();
+        }
+
+        public IPEndPoint Endpoint => (IPEndPoint)_socket.LocalEndPoint!;
+
+        public void Dispose()
+        {
+            _socket.Dispose();
+            _thread.Join();
+        }
+    }
+
+    private static void AssertNothingKept(long before) =>
+        Assert.InRange(GC.GetTotalMemory(forceFullCollection: true) - before, long.MinValue, MostKept);
 
     private static bool IsAliasTarget(Reply reply, string name) =>
         reply.Answers.Any(a => a.Type == RrType.CNAME && string.Equals(a.Data, name, StringComparison.OrdinalIgnoreCase));
