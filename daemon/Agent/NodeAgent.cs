@@ -42,7 +42,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
         _host = ReadHost();
         Follower = new SnapshotFollower(registry, new SnapshotFile(options.State), time, loggers.CreateLogger<SnapshotFollower>());
         Follower.Load();
-        Dns = new DnsServer(new DnsServerOptions { CookieSecret = CookieSecret(options.State) }, loggers.CreateLogger<DnsServer>(), time);
+        Dns = new DnsServer(new DnsServerOptions { CookieSecret = CookieSecret(options.State), LogEvery = options.DnsLogEvery }, loggers.CreateLogger<DnsServer>(), time);
         _keeper = KeeperClient.Start(Path.Combine(options.State, "keeper.sock"));
         _balancers = BalancerFactory.Make(membership, options, time, loggers);
         Plane = new DataPlane(

@@ -28,6 +28,9 @@ public sealed class DaemonOptions
     public string ResolvConf { get; set; } = "/etc/resolv.conf";
     public IReadOnlyList<DnsDomainUpstreams> DomainUpstreams { get; set; } = [];
 
+    /// <summary>Every n-th DNS query is logged; 0: none.</summary>
+    public int DnsLogEvery { get; set; }
+
     /// <summary>
     /// Where the node's resolver listens for the node itself, and inside every network for runtimes that want one address
     /// for all. Outside every routed range; not 127/8, which a container's packets cannot go to.

@@ -24,6 +24,7 @@ public static class OptionKeys
         new("dns.upstreams", "servers for names that are not the cluster's, in order; default: those of dns.resolvConf", (o, v) => o.Upstreams = [.. List(v).Select(EndPoint)]),
         new("dns.resolvConf", "resolv.conf(5) to follow when no upstreams are set", (o, v) => o.ResolvConf = Absolute(v)),
         new("dns.addresses", "where the node's resolver listens on the host and in every network: 169.254.53.53, fd6f:7665:726c:53::53; empty: nowhere", (o, v) => o.ResolverAddresses = [.. List(v).Select(Address)]),
+        new("dns.logEvery", "log every n-th query; 0: none", (o, v) => o.DnsLogEvery = Count(v)),
         new("dns.domains", "upstreams by domain: corp.example=10.0.0.53, ...", (o, v) => o.DomainUpstreams = Domains(v)),
         new("agent.heartbeat", "seconds between signs of life to the managers", (o, v) => o.HeartbeatInterval = Seconds(v, 0.1)),
         new("agent.resync", "seconds between comparisons of kernel and desired state", (o, v) => o.ResyncInterval = Seconds(v, 0.1)),
@@ -46,6 +47,9 @@ public static class OptionKeys
         int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out var port) && port is > 0 and < 65536
             ? port
             : throw new FormatException("give a port from 1 to 65535");
+
+    private static int Count(string value) =>
+        int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out var count) ? count : throw new FormatException("give a number from 0");
 
     private static TimeSpan Seconds(string value, double least) =>
         double.TryParse(value, NumberStyles.Float, CultureInfo.InvariantCulture, out var seconds) && seconds >= least && seconds <= 86400

@@ -123,4 +123,21 @@ public sealed record DnsQueryReport
     /// <summary>Which rule answered, from which revision, cache entry or upstream.</summary>
     public string Why { get; set; } = "";
     public long Revision { get; init; }
+
+    /// <summary>Address the question is taken to come from.</summary>
+    public IPAddress? Source { get; init; }
+
+    /// <summary>Networks whose names that client sees, in the order in which they are searched.</summary>
+    public IReadOnlyList<string> Networks { get; init; } = [];
+
+    /// <summary><c>table</c>, <c>cache</c>, <c>stale</c>, <c>upstream</c>, <c>forward</c> (nobody could be asked) or <c>none</c>.</summary>
+    public string Origin { get; init; } = "";
+
+    /// <summary>Upstream servers the name is forwarded to, in order; empty: it is not.</summary>
+    public IReadOnlyList<string> Candidates { get; init; } = [];
+
+    /// <summary>Seconds since an upstream gave the answer.</summary>
+    public long Age { get; init; }
+    public IReadOnlyList<string> Authority { get; init; } = [];
+    public IReadOnlyList<string> Additional { get; init; } = [];
 }

@@ -24,9 +24,16 @@ internal static class DnsReports
                 Name = explained.Name,
                 Type = explained.Type,
                 Rcode = explained.Rcode.ToString().ToUpperInvariant(),
-                Answers = [.. explained.Answers.Select(record => $"{record.Name} {record.Ttl} {record.Type} {record.Data}")],
+                Answers = Lines(explained.Answers),
                 Why = Why(explained),
                 Revision = explained.Revision,
+                Source = explained.Source,
+                Networks = explained.Networks,
+                Origin = explained.Origin,
+                Candidates = explained.Candidates,
+                Age = explained.Age,
+                Authority = Lines(explained.Authority),
+                Additional = Lines(explained.Additional),
             };
         }
         catch (FormatException e)
@@ -34,6 +41,8 @@ internal static class DnsReports
             throw Refuse.Invalid("invalid-query", "name", name, e.Message, "give a DNS name and a record type such as A, AAAA, SRV, PTR or TXT");
         }
     }
+
+    private static List<string> Lines(IReadOnlyList<DnsRecord> records) => [.. records.Select(record => $"{record.Name} {record.Ttl} {record.Type} {record.Data}")];
 
     public static List<string> Table(NodeAgent agent, string network) =>
         [.. agent.Dns.DumpTable(network.Length > 0 ? Resolve.Network(agent.Follower.Current, network).Id : null).Select(record => $"{record.Network}: {record.Name} {record.Ttl} {record.Type} {record.Data}").Order(StringComparer.Ordinal)];

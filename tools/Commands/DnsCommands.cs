@@ -24,7 +24,8 @@ internal static class DnsCommands
         var name = new Argument<string>("NAME") { Description = "Name to look up; an address for its PTR" };
         var type = Inputs.Word("--type", "Record type; default A (PTR for an address)", Types);
         var from = Inputs.Text("--from", "Endpoint (name, id or address) to ask as; default: the node itself", "ENDPOINT");
-        var command = new CliCommand("query", "Ask this node's resolver, as an endpoint would", "dns query web", "dns query _http._tcp.web --type SRV --from client") { type, from, name };
+        var explain = new Option<bool>("--explain") { Description = "Also print who asks, where it was searched, and all sections of the answer" };
+        var command = new CliCommand("query", "Ask this node's resolver, as an endpoint would", "dns query web", "dns query --explain _http._tcp.web --type SRV --from client") { type, from, explain, name };
         shell.Read(command, parsed => "/v1/dns/query" + Text.Query(("name", parsed.GetValue(name)), ("type", parsed.GetValue(type)?.ToUpperInvariant() ?? DefaultType(parsed.GetValue(name)!)), ("from", parsed.GetValue(from))), (parsed, body) =>
         {
             var report = ApiClient.Parse(body, OverlayNetJson.Default.DnsQueryReport);
@@ -33,8 +34,23 @@ internal static class DnsCommands
             foreach (var answer in report.Answers)
                 output.WriteLine($"  {answer}");
             output.WriteLine($"why: {Text.Or(report.Why)} (revision {Text.Number(report.Revision)})");
+            if (parsed.GetValue(explain))
+                Explain(report, output);
         });
         return command;
+    }
+
+    private static void Explain(DnsQueryReport report, TextWriter output)
+    {
+        output.WriteLine($"asked as: {report.Source}");
+        output.WriteLine($"searched: {Text.Or(string.Join(", ", report.Networks))}");
+        output.WriteLine($"answered from: {report.Origin}{(report.Age > 0 ? $", {Text.Number(report.Age)} s old" : "")}");
+        if (report.Candidates.Count > 0)
+            output.WriteLine($"forwarded to: {string.Join(", ", report.Candidates)}");
+        foreach (var record in report.Authority)
+            output.WriteLine($"authority: {record}");
+        foreach (var record in report.Additional)
+            output.WriteLine($"additional: {record}");
     }
 
     private static CliCommand Dump(Shell shell, string name, string description, string example, bool network)
@@ -54,10 +70,11 @@ internal static class DnsCommands
 
     private static CliCommand Flush(Shell shell)
     {
-        var command = new CliCommand("flush", "Forget every cached answer of the upstream servers", "dns flush");
+        var domain = new Argument<string?>("DOMAIN") { Description = "Only answers at and below this domain", Arity = ArgumentArity.ZeroOrOne };
+        var command = new CliCommand("flush", "Forget cached answers of the upstream servers", "dns flush", "dns flush corp.example") { domain };
         shell.Action(command, async (parsed, api, cancellation) =>
         {
-            await api.Post("/v1/dns/flush", cancellation).ConfigureAwait(false);
+            await api.Post("/v1/dns/flush" + Text.Query(("domain", parsed.GetValue(domain))), cancellation).ConfigureAwait(false);
             parsed.InvocationConfiguration.Output.WriteLine("Cache flushed.");
         });
         return command;

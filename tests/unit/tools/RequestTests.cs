@@ -57,6 +57,8 @@ public sealed class RequestTests
         { "dns table --network app", "GET /v1/dns/table?network=app", """["web.app. 5 IN A 10.10.0.2"]""", "" },
         { "dns cache", "GET /v1/dns/cache", "[]", "" },
         { "dns flush", "POST /v1/dns/flush", "", "" },
+        { "dns flush corp.example", "POST /v1/dns/flush?domain=corp.example", "", "" },
+        { "dns query --explain web", "GET /v1/dns/query?name=web&type=A", Answer("A"), "" },
         { "status", "GET /v1/status", Status, "" },
         { "events --since 10m --follow", "GET /v1/events?since=10m&follow=true", "", "" },
         { "doctor", "GET /v1/doctor", """{"node":"node1","checked":[],"findings":[]}""", "" },
