@@ -67,6 +67,7 @@ public sealed class ForwardersInFrontTests : IDisposable
     [Theory]
     [InlineData("dnsmasq")]
     [InlineData("unbound")]
+    [InlineData("systemd-resolved")]
     public void NamesArriveIntact(string program)
     {
         Start(program);
@@ -82,56 +83,99 @@ public sealed class ForwardersInFrontTests : IDisposable
 
     private void Start(string program)
     {
-        string[] arguments;
-        if (program == "dnsmasq")
+        var start = program switch
         {
-            arguments =
-            [
-                "--no-daemon", $"--port={_frontPort}", "--listen-address=127.0.0.1", "--bind-interfaces", "--no-resolv", "--no-hosts",
-                "--conf-file=/dev/null", "--user=", "--pid-file=", $"--server=/overlay.internal/127.0.0.1#{_port}",
-            ];
-        }
-        else
-        {
-            var configuration = Path.Combine(_directory, "unbound.conf");
-            File.WriteAllText(
-                configuration,
-                $"""
-                server:
-                  interface: 127.0.0.1
-                  port: {_frontPort}
-                  num-threads: 1
-                  do-daemonize: no
-                  chroot: ""
-                  username: ""
-                  directory: "{_directory}"
-                  pidfile: ""
-                  use-syslog: no
-                  do-not-query-localhost: no
-                  module-config: "iterator"
-                  domain-insecure: "overlay.internal."
-                  local-zone: "internal." nodefault
-                remote-control:
-                  control-enable: no
-                forward-zone:
-                  name: "overlay.internal."
-                  forward-addr: 127.0.0.1@{_port}
-
-                """);
-            arguments = ["-d", "-c", configuration];
-        }
-
-        var start = new ProcessStartInfo("/usr/sbin/" + program, arguments) { RedirectStandardError = true };
+            "dnsmasq" => Dnsmasq(),
+            "unbound" => Unbound(),
+            _ => SystemdResolved(),
+        };
+        start.RedirectStandardError = true;
         try
         {
             _front = Process.Start(start);
         }
         catch (System.ComponentModel.Win32Exception)
         {
-            throw new InvalidOperationException($"{program} is missing; install it with: apt-get install --no-install-recommends {(program == "dnsmasq" ? "dnsmasq-base" : program)}");
+            throw new InvalidOperationException($"{program} is missing; install it with: tools/install-packages test");
         }
 
-        Assert.True(SpinWait.SpinUntil(() => Dig("+short web.front.overlay.internal A") == "10.1.0.2", 30000), program + " does not answer");
+        Assert.True(
+            SpinWait.SpinUntil(() => _front!.HasExited || Dig("+short web.front.overlay.internal A") == "10.1.0.2", 30000) && !_front!.HasExited,
+            program + " does not answer");
+    }
+
+    private ProcessStartInfo Dnsmasq() => new(
+        "/usr/sbin/dnsmasq",
+        [
+            "--no-daemon", $"--port={_frontPort}", "--listen-address=127.0.0.1", "--bind-interfaces", "--no-resolv", "--no-hosts",
+            "--conf-file=/dev/null", "--user=", "--pid-file=", $"--server=/overlay.internal/127.0.0.1#{_port}",
+        ]);
+
+    private ProcessStartInfo Unbound()
+    {
+        var configuration = Path.Combine(_directory, "unbound.conf");
+        File.WriteAllText(
+            configuration,
+            $"""
+            server:
+              interface: 127.0.0.1
+              port: {_frontPort}
+              num-threads: 1
+              do-daemonize: no
+              chroot: ""
+              username: ""
+              directory: "{_directory}"
+              pidfile: ""
+              use-syslog: no
+              do-not-query-localhost: no
+              module-config: "iterator"
+              domain-insecure: "overlay.internal."
+              local-zone: "internal." nodefault
+            remote-control:
+              control-enable: no
+            forward-zone:
+              name: "overlay.internal."
+              forward-addr: 127.0.0.1@{_port}
+
+            """);
+        return new("/usr/sbin/unbound", ["-d", "-c", configuration]);
+    }
+
+    /// <summary>
+    /// Without systemd and its bus: a /run of its own, where it reads its configuration, and a user to become. Its package is
+    /// not installed (it would take over /etc/resolv.conf) but unpacked aside.
+    /// </summary>
+    private ProcessStartInfo SystemdResolved()
+    {
+        const string Program = "/var/cache/overlaynet-test/systemd-resolved/lib/systemd/systemd-resolved";
+        if (!File.Exists(Program))
+            throw new InvalidOperationException("systemd-resolved is missing; unpack it with: tools/install-packages test");
+        File.WriteAllText(
+            Path.Combine(_directory, "resolved.conf"),
+            $"""
+            [Resolve]
+            DNS=127.0.0.1:{_port}
+            Domains=~overlay.internal
+            DNSSEC=no
+            LLMNR=no
+            MulticastDNS=no
+            DNSStubListener=no
+            DNSStubListenerExtra=127.0.0.1:{_frontPort}
+
+            """);
+        File.WriteAllText(Path.Combine(_directory, "passwd"), File.ReadAllText("/etc/passwd") + "systemd-resolve:x:64999:64999::/:/usr/sbin/nologin\n");
+        File.WriteAllText(Path.Combine(_directory, "group"), File.ReadAllText("/etc/group") + "systemd-resolve:x:64999:\n");
+        var script =
+            $"""
+            set -e
+            mount --bind {_directory}/passwd /etc/passwd
+            mount --bind {_directory}/group /etc/group
+            mount -t tmpfs none /run
+            mkdir -p /run/systemd/resolved.conf.d
+            cp {_directory}/resolved.conf /run/systemd/resolved.conf.d/
+            exec {Program}
+            """;
+        return new("unshare", ["--mount", "--propagation", "private", "sh", "-c", script]);
     }
 
     private string Dig(string arguments)
