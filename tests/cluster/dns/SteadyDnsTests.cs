@@ -57,9 +57,9 @@ public abstract class SteadyDns(ITestOutputHelper output)
         await File.WriteAllTextAsync(Path.Combine(cluster.Directory, "expected.json"), JsonSerializer.Serialize(expected));
         var seconds = plan.Duration.TotalSeconds.ToString(CultureInfo.InvariantCulture);
         var report = Path.Combine(cluster.Directory, "dnsperf.log");
-        using var checker = client.Start("python3", Path.Combine(Tree.Root, "tests/cluster/dns/dns_checker.py"), Server, Path.Combine(cluster.Directory, "expected.json")).Says("running");
-        using var outside = client.Start("dnsperf", "-s", Server, "-d", Path.Combine(cluster.Directory, "outside"), "-l", seconds, "-Q", "50", "-t", "10");
-        using var load = client.Start(
+        var checker = client.Start("python3", Path.Combine(Tree.Root, "tests/cluster/dns/dns_checker.py"), Server, Path.Combine(cluster.Directory, "expected.json")).Says("running");
+        client.Start("dnsperf", "-s", Server, "-d", Path.Combine(cluster.Directory, "outside"), "-l", seconds, "-Q", "50", "-t", "10");
+        var load = client.Start(
             "sh", "-c", $"exec dnsperf -v -e -s {Server} -d {cluster.Directory}/queries -l {seconds} -c 20 -q 5000 -Q {Cluster.Number(plan.Rate)} -t 30 >{report}");
 
         using var stop = new CancellationTokenSource();
