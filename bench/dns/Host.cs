@@ -25,17 +25,36 @@ internal static class Host
                 Listen(server, new IPAddress([127, 2, (byte)(i / 250), (byte)(1 + i % 250)]), port);
         }
 
-        Console.WriteLine("ready");
-        while (Console.In.ReadLine() is not null)
-        {
-        }
+        return UntilInputEnds();
+    }
 
-        return 0;
+    /// <summary>One listener that answers the first names with one address: <c>host-at ADDRESS PORT NAMES TARGET</c>.</summary>
+    public static int RunAt(string[] arguments)
+    {
+        var names = int.Parse(arguments[2], CultureInfo.InvariantCulture);
+        var target = IPAddress.Parse(arguments[3]);
+        using var server = new DnsServer(new DnsServerOptions { ClientQueriesPerSecond = 0 }, NullLogger.Instance);
+        server.Apply(new DnsConfig
+        {
+            Synced = true,
+            Networks = [new DnsNetwork { Id = "bench", Name = "bench", Services = [.. Enumerable.Range(0, names).Select(i => new DnsService { Name = BenchData.Service(i), VipV4 = target })] }],
+        });
+        Listen(server, IPAddress.Parse(arguments[0]), int.Parse(arguments[1], CultureInfo.InvariantCulture));
+        return UntilInputEnds();
     }
 
     private static void Listen(DnsServer server, IPAddress address, int port)
     {
         var (udp, tcp) = DnsSockets.Open(new IPEndPoint(address, port));
         server.AddListener(address.ToString(), "bench", udp, tcp, leaveOpen: false);
+    }
+
+    private static int UntilInputEnds()
+    {
+        while (Console.In.ReadLine() is not null)
+        {
+        }
+
+        return 0;
     }
 }

@@ -80,7 +80,8 @@ internal static class Measure
         return output;
     }
 
-    private static double Field(string output, string name)
+    /// <summary>A figure of dnsperf's summary.</summary>
+    public static double Field(string output, string name)
     {
         var line = output.Split('\n').FirstOrDefault(l => l.Contains(name, StringComparison.Ordinal))
             ?? throw new InvalidOperationException($"dnsperf said nothing about '{name}'");

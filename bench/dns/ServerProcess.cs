@@ -45,6 +45,9 @@ internal sealed partial class ServerProcess : IDisposable
     /// <summary>Nanoseconds on CPU of all threads of the process and its children.</summary>
     public long CpuNanoseconds() => Family().Sum(CpuOf);
 
+    /// <summary>The same without its children: dockerd's containers are not its resolver.</summary>
+    public long OwnCpuNanoseconds() => CpuOf(_process.Id);
+
     /// <summary>Resident bytes of the process and its children.</summary>
     public long ResidentBytes() => Family().Sum(pid =>
     {
