@@ -124,7 +124,7 @@ internal static class ManagerRoutes
 
     private static Task ListBackends(ApiCall call)
     {
-        var (current, service, now) = (call.Current, FindService(call), TimeProvider.System.GetUtcNow());
+        var (current, service, now) = (call.Current, FindService(call), call.Services.Time.GetUtcNow());
         var backends = current.EndpointsOf(service).OrderBy(e => e.Name, StringComparer.Ordinal)
             .Select(endpoint => (Endpoint: endpoint, Node: current.Nodes.GetValueOrDefault(endpoint.NodeId)))
             .Select(e => (e.Endpoint, e.Node, Balanced: (long)Weights.Balanced(e.Endpoint, e.Node, service, now))).ToList();
