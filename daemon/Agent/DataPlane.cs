@@ -38,6 +38,23 @@ internal sealed partial class DataPlane(
     /// <summary>What the balancers said last.</summary>
     public VipReport? Vip { get; private set; }
 
+    /// <summary>Flows of this node's clients to a service's real servers, over every path, also of such as drain or are removed.</summary>
+    public IReadOnlyList<RealServerStatistics> ReadFlows(string serviceId)
+    {
+        var config = _vipBefore;
+        return
+        [
+            .. balancers.ReadStatistics(config with
+            {
+                Networks =
+                [
+                    .. config.Networks.Where(network => network.Services.Any(service => service.Id == serviceId))
+                        .Select(network => network with { Services = [.. network.Services.Where(service => service.Id == serviceId)] }),
+                ],
+            }).Where(entry => entry.ServiceId == serviceId),
+        ];
+    }
+
     public ApplyOutcome Apply(Snapshot snapshot, IReadOnlySet<string> suppressed)
     {
         var node = facts();

@@ -2,6 +2,8 @@ using Microsoft.Extensions.Logging.Abstractions;
 using OverlayNet.Contracts;
 using OverlayNet.Daemon.Registry;
 using OverlayNet.Daemon.Security;
+using OverlayNet.Vip.Balancers;
+using OverlayNet.Vip.Ingress;
 
 namespace OverlayNet.Daemon.Api;
 
@@ -14,6 +16,12 @@ public sealed record ManagerApiServices(ClusterRegistry? Registry, ClusterSecret
 
     /// <summary>The newest registry this node knows.</summary>
     public Snapshot Current => Registry?.Current ?? ReadFrom?.Invoke() ?? Snapshot.Empty;
+
+    /// <summary>Live flows and connections to a service's real servers from this node, by service id; null where there is no agent to ask.</summary>
+    public Func<string, IReadOnlyList<RealServerStatistics>>? Flows { get; init; }
+
+    /// <summary>Who holds a port of this host beyond its loopback interface; null: not looked at.</summary>
+    public Func<byte, ushort, PortHolder?>? PortHolder { get; init; }
 
     public TimeProvider Time { get; init; } = TimeProvider.System;
     public ILogger Logger { get; init; } = NullLogger.Instance;

@@ -104,6 +104,7 @@ internal static class ManagerRoutes
     private static async Task CreateService(ApiCall call)
     {
         var request = await call.BodyAsync(Default.ServiceCreateRequest, strict: true).ConfigureAwait(false);
+        PortCheck.RefuseHeld(call, PortSpecs.Parse(request.Ports, request.PublishMode), []);
         var written = await call.Registry.CreateServiceAsync(request, call.By, call.Aborted).ConfigureAwait(false);
         await call.AnswerAsync(written, Default.Service, StatusCodes.Status201Created).ConfigureAwait(false);
     }
@@ -111,6 +112,11 @@ internal static class ManagerRoutes
     private static async Task UpdateService(ApiCall call)
     {
         var request = await call.BodyAsync(Default.ServiceUpdateRequest, strict: true).ConfigureAwait(false);
+        if (request.Ports is not null)
+        {
+            var before = FindService(call).Ports;
+            PortCheck.RefuseHeld(call, PortSpecs.Parse(request.Ports, before.FirstOrDefault()?.Mode ?? PublishMode.Ingress), before);
+        }
         await call.AnswerAsync(
             await call.Registry.UpdateServiceAsync(call.Route("ref"), call.Query("network"), request, call.By, call.Aborted)
                 .ConfigureAwait(false),
@@ -129,6 +135,7 @@ internal static class ManagerRoutes
             .Select(endpoint => (Endpoint: endpoint, Node: current.Nodes.GetValueOrDefault(endpoint.NodeId)))
             .Select(e => (e.Endpoint, e.Node, Balanced: (long)Weights.Balanced(e.Endpoint, e.Node, service, now))).ToList();
         var total = backends.Sum(e => e.Balanced);
+        var flows = call.Services.Flows?.Invoke(service.Id).ToLookup(entry => entry.EndpointId);
         return call.AnswerAsync(
             [.. backends.Select(e => new BackendReport
             {
@@ -139,9 +146,15 @@ internal static class ManagerRoutes
                 State = Weights.StateOf(e.Endpoint, e.Node),
                 Weight = e.Endpoint.Weight,
                 Share = total == 0 ? 0 : (double)e.Balanced / total,
+                LiveFlows = flows?[e.Endpoint.Id].Sum(entry => entry.LiveFlows),
+                Connections = Counted(flows?[e.Endpoint.Id].Select(entry => entry.Connections)),
             })],
             Default.ListBackendReport);
     }
+
+    /// <summary>Null when no path counts them.</summary>
+    private static long? Counted(IEnumerable<long?>? connections) =>
+        connections?.OfType<long>().ToList() is { Count: > 0 } counted ? counted.Sum() : null;
 
     private static Endpoint FindEndpoint(ApiCall call) => Resolve.Endpoint(call.Current, call.Route("ref"), call.Query("network"));
 

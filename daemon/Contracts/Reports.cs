@@ -110,6 +110,12 @@ public sealed record BackendReport
 
     /// <summary>The share of new connections, 0..1, that follows from the weights.</summary>
     public double Share { get; init; }
+
+    /// <summary>Flows from the asked node's clients that are alive now, over every path; null where no agent was asked.</summary>
+    public long? LiveFlows { get; init; }
+
+    /// <summary>Flows they ever began, as far as the service's paths count them (nft does not).</summary>
+    public long? Connections { get; init; }
 }
 
 /// <summary>What <c>overlaynet dns query</c> prints.</summary>

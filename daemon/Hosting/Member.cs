@@ -5,6 +5,7 @@ using OverlayNet.Daemon.Configuration;
 using OverlayNet.Daemon.Registry;
 using OverlayNet.Daemon.Registry.Store;
 using OverlayNet.Daemon.Security;
+using OverlayNet.Vip.Ingress;
 
 namespace OverlayNet.Daemon.Hosting;
 
@@ -51,7 +52,12 @@ internal sealed class Member : IAsyncDisposable
             }).ConfigureAwait(false);
             var secrets = new ClusterSecrets(store, time);
             var logger = loggers.CreateLogger<ManagerApiServices>();
-            services = new ManagerApiServices(registry, secrets, new JoinService(registry, secrets, events, logger)) { Time = time, Logger = logger };
+            services = new ManagerApiServices(registry, secrets, new JoinService(registry, secrets, events, logger))
+            {
+                Time = time,
+                Logger = logger,
+                PortHolder = (protocol, port) => PortHolder.Find(protocol, port, beyondLoopback: true),
+            };
             remote = WebHost.Build(loggers, kestrel => kestrel.Listen(
                 identity.Membership.Address, options.ApiPort, listen => listen.UseHttps(https => ClusterTls.ConfigureServer(https, identity))));
             ManagerApi.Map(remote, services);
@@ -64,6 +70,7 @@ internal sealed class Member : IAsyncDisposable
             : [new Uri("http://localhost/")];
         var agent = new NodeAgent(options, identity.Membership, new RegistryClient(http, managers, time), events, time, loggers);
         services ??= new ManagerApiServices(null, null, null) { ReadFrom = () => agent.Follower.Current, Time = time, Logger = loggers.CreateLogger<ManagerApiServices>() };
+        services = services with { Flows = agent.Plane.ReadFlows };
         agent.Start();
         return new Member(identity, store, registry, services, http, remote, agent);
     }

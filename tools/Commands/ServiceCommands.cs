@@ -137,13 +137,15 @@ internal static class ServiceCommands
         var command = new CliCommand("backends", "Show the real servers as this node's balancer has them", "service backends web", "service backends --json web") { network, reference };
         shell.Read(command, parsed => $"{ListPath}/{Text.Escape(parsed.GetValue(reference)!)}/backends{Text.Query(("network", parsed.GetValue(network)))}", (parsed, body) =>
         {
-            var table = new Table("ENDPOINT", "NODE", "ADDRESS", "STATE", "WEIGHT", "SHARE");
+            var table = new Table("ENDPOINT", "NODE", "ADDRESS", "STATE", "WEIGHT", "SHARE", "LIVE", "CONNECTIONS");
             foreach (var backend in ApiClient.Parse(body, OverlayNetJson.Default.ListBackendReport))
-                table.Add(backend.Endpoint, backend.Node, Text.Or(Text.Join(backend.Address4, backend.Address6)), Text.Word(backend.State), Text.Number(backend.Weight), Text.Percent(backend.Share));
+                table.Add(backend.Endpoint, backend.Node, Text.Or(Text.Join(backend.Address4, backend.Address6)), Text.Word(backend.State), Text.Number(backend.Weight), Text.Percent(backend.Share), Count(backend.LiveFlows), Count(backend.Connections));
             table.Write(parsed.InvocationConfiguration.Output);
         });
         return command;
     }
+
+    private static string Count(long? flows) => flows?.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "-";
 
     private static List<string>? Given(ParseResult parsed, Option<string[]> option) => parsed.GetValue(option) is { Length: > 0 } values ? [.. values] : null;
 

@@ -3,11 +3,12 @@ using OverlayNet.Vip.Ingress;
 
 namespace OverlayNet.Vip.Balancers;
 
-/// <summary>All the writers of a node behind one Apply: chooses the path of each service and gives each writer its share. Not thread-safe.</summary>
+/// <summary>All the writers of a node behind one Apply: chooses the path of each service and gives each writer its share. Safe to call from several threads: they take turns.</summary>
 /// <param name="ingress">Publishes ports once the VIPs are in place; null: none are published.</param>
 public sealed partial class BalancerSet(IReadOnlyList<IBalancer> writers, ILogger logger, string defaultBalancer = BalancerNames.Auto, PublishedPorts? ingress = null) : IDisposable
 {
     private readonly Dictionary<string, string?> said = [];
+    private readonly Lock turn = new();
 
     /// <summary>
     /// Makes the kernel serve exactly this; safe to repeat at any time, and to be repeated when <see cref="VipReport.NextDue"/> has come.
@@ -15,6 +16,7 @@ public sealed partial class BalancerSet(IReadOnlyList<IBalancer> writers, ILogge
     /// </summary>
     public VipReport Apply(VipConfig config)
     {
+        using var mine = turn.EnterScope();
         foreach (var writer in writers)
             SayAvailability(writer);
         var report = ForEachWriter(config, (writer, share) => writer.Apply(share), share => ingress?.Apply(share));
@@ -36,12 +38,16 @@ public sealed partial class BalancerSet(IReadOnlyList<IBalancer> writers, ILogge
     }
 
     /// <summary>What <see cref="Apply"/> would change; reads only.</summary>
-    public VipReport Observe(VipConfig config) =>
-        ForEachWriter(config, (writer, share) => writer.Observe(share), share => ingress?.Observe(share));
+    public VipReport Observe(VipConfig config)
+    {
+        using var mine = turn.EnterScope();
+        return ForEachWriter(config, (writer, share) => writer.Observe(share), share => ingress?.Observe(share));
+    }
 
     /// <summary>Counters of every usable writer; the flows of a real server are the sum over the writers.</summary>
     public IReadOnlyList<RealServerStatistics> ReadStatistics(VipConfig config)
     {
+        using var mine = turn.EnterScope();
         var paths = Paths(config);
         return [.. writers.Where(writer => writer.Availability.Usable).SelectMany(writer => writer.ReadStatistics(Share(config, paths, writer.Name)))];
     }

@@ -105,6 +105,12 @@ internal static class IngressTables
         return table;
     }
 
+    /// <summary>What a host's table publishes.</summary>
+    internal static IEnumerable<(byte Protocol, ushort Port)> PublishedIn(NfTables kernel, NfTable table) =>
+        kernel.Sets(table).Any(set => set.Set.Name == Ports)
+            ? kernel.Elements(table, Ports).Select(element => (element.Key[0], BinaryPrimitives.ReadUInt16BigEndian(element.Key.AsSpan(4))))
+            : [];
+
     internal static NfFamily FamilyOf(IPAddress address) => address.AddressFamily == AddressFamily.InterNetwork ? NfFamily.IPv4 : NfFamily.IPv6;
 
     private static IEnumerable<NfExpressions> RulesOf(NfFamily family, Port port)

@@ -17,6 +17,9 @@ public sealed class PublishedPorts(string owner, string? hostNamespace = null)
     private static readonly NfFamily[] Families = [NfFamily.IPv4, NfFamily.IPv6];
     private readonly HashSet<int> publishNothing = [];
 
+    /// <summary>Ports that are ours on the host by now, by table: whoever comes later does not get them.</summary>
+    private readonly Dictionary<NfTable, HashSet<(byte Protocol, ushort Port)>> granted = [];
+
     /// <summary>Makes the kernel publish exactly this; adopts what is there.</summary>
     public BalancerReport Apply(VipConfig config) => Run(config, write: true);
 
@@ -27,12 +30,12 @@ public sealed class PublishedPorts(string owner, string? hostNamespace = null)
     {
         var changes = new List<VipChange>();
         var errors = new List<VipError>();
-        var hostTables = new List<(string Network, WholeTable Table)>();
+        var hostTables = new List<HostTable>();
         foreach (var network in config.Networks)
         {
             try
             {
-                hostTables.AddRange(Inside(network, write, changes).Select(table => (network.Name, table)));
+                hostTables.AddRange(Inside(network, write, changes));
             }
             catch (KernelException e)
             {
@@ -41,7 +44,7 @@ public sealed class PublishedPorts(string owner, string? hostNamespace = null)
         }
         try
         {
-            Host(config, hostTables, write, changes);
+            Host(config, hostTables, write, changes, errors);
         }
         catch (KernelException e)
         {
@@ -50,9 +53,15 @@ public sealed class PublishedPorts(string owner, string? hostNamespace = null)
         return new BalancerReport { Changes = changes, Errors = errors };
     }
 
-    private List<WholeTable> Inside(VipNetwork network, bool write, List<VipChange> changes)
+    /// <summary>What a network wants of the host for one family.</summary>
+    private sealed record HostTable(VipNetwork Network, NfFamily Family, IReadOnlyList<IngressTables.Port> Ports, IPAddress Inside)
     {
-        var hostTables = new List<WholeTable>();
+        internal NfTable Table(string owner) => IngressTables.HostTable(Family, owner, Network.Vni);
+    }
+
+    private List<HostTable> Inside(VipNetwork network, bool write, List<VipChange> changes)
+    {
+        var hostTables = new List<HostTable>();
         var published = Families.Select(family => (Family: family, Ports: IngressTables.PortsOf(network, family))).ToList();
         // Most networks publish nothing and never did: they cost no look into their namespace after the first.
         var nothing = published.All(entry => entry.Ports.Count == 0);
@@ -77,7 +86,7 @@ public sealed class PublishedPorts(string owner, string? hostNamespace = null)
             }
             var table = IngressTables.Inside(family, network, ports);
             Mend(nft, table, network.Name, network.Netns, write, changes);
-            hostTables.Add(IngressTables.Host(family, owner, network.Vni, ports, inside));
+            hostTables.Add(new HostTable(network, family, ports, inside));
         }
         if (nothing && write)
             publishNothing.Add(network.Vni);
@@ -86,22 +95,55 @@ public sealed class PublishedPorts(string owner, string? hostNamespace = null)
         return hostTables;
     }
 
-    private void Host(VipConfig config, List<(string Network, WholeTable Table)> tables, bool write, List<VipChange> changes)
+    private void Host(VipConfig config, List<HostTable> tables, bool write, List<VipChange> changes, List<VipError> errors)
     {
         using var netns = NetworkNamespace.Open(hostNamespace ?? "/proc/self/ns/net");
         using var nft = NfTables.Open(netns);
-        foreach (var (network, table) in tables)
-            Mend(nft, table, network, "host", write, changes);
-        var prefix = IngressTables.HostPrefix(owner);
-        foreach (var there in nft.Tables().Where(info => info.Table.Name.StartsWith(prefix, StringComparison.Ordinal)).ToList())
+        var there = nft.Tables().Select(info => info.Table).ToHashSet();
+        foreach (var wanted in tables)
         {
-            if (tables.Any(wanted => wanted.Table.Table == there.Table))
-                continue;
-            var network = config.Networks.FirstOrDefault(network => IngressTables.HostTable(there.Table.Family, owner, network.Vni) == there.Table);
-            changes.Add(new VipChange(Name, network?.Name ?? "removed", "host", $"{there.Table} removed"));
-            if (write)
-                WholeTable.Remove(nft, there.Table);
+            var ports = Free(netns, nft, wanted, there, write, errors);
+            Mend(nft, IngressTables.Host(wanted.Family, owner, wanted.Network.Vni, ports, wanted.Inside), wanted.Network.Name, "host", write, changes);
         }
+        var prefix = IngressTables.HostPrefix(owner);
+        foreach (var table in there.Where(table => table.Name.StartsWith(prefix, StringComparison.Ordinal)))
+        {
+            if (tables.Any(wanted => wanted.Table(owner) == table))
+                continue;
+            var network = config.Networks.FirstOrDefault(network => IngressTables.HostTable(table.Family, owner, network.Vni) == table);
+            changes.Add(new VipChange(Name, network?.Name ?? "removed", "host", $"{table} removed"));
+            if (!write)
+                continue;
+            WholeTable.Remove(nft, table);
+            granted.Remove(table);
+        }
+    }
+
+    /// <summary>
+    /// The ports that are ours already and those nobody holds. A port that a process of this host listens on stays that process's: taking its
+    /// connections away would be worse than not publishing, and is said. It is looked at again with every pass.
+    /// </summary>
+    private List<IngressTables.Port> Free(NetworkNamespace netns, NfTables nft, HostTable wanted, HashSet<NfTable> there, bool write, List<VipError> errors)
+    {
+        var table = wanted.Table(owner);
+        if (!granted.TryGetValue(table, out var ours))
+            ours = there.Contains(table) ? [.. IngressTables.PublishedIn(nft, table)] : [];
+        var free = new List<IngressTables.Port>();
+        foreach (var port in wanted.Ports)
+        {
+            if (!ours.Contains((port.Protocol, port.Published)) && netns.Run(() => PortHolder.Find(port.Protocol, port.Published, beyondLoopback: true)) is { } holder)
+            {
+                var service = wanted.Network.Services.FirstOrDefault(service => service.Ports.Any(own => own.Protocol == port.Protocol && own.Published == port.Published));
+                var text = $"{holder}: it is not published on this node; end that process or publish another port";
+                if (!errors.Any(error => error.Message == text))
+                    errors.Add(new VipError(Name, wanted.Network.Name, service?.Name, "host", text));
+                continue;
+            }
+            free.Add(port);
+        }
+        if (write)
+            granted[table] = [.. free.Select(port => (port.Protocol, port.Published))];
+        return free;
     }
 
     private static void Mend(NfTables nft, WholeTable table, string network, string where, bool write, List<VipChange> changes)

@@ -110,6 +110,26 @@ public sealed class LifeTests : IDisposable
     }
 
     [Fact]
+    public void ADrainedRealServersStreamsEndAtTheDeadlineAlsoOverARestart()
+    {
+        Start((2, 1), (3, 0));
+        using var drained = world.Connect(0, 1, SocketType.Stream, SocketWorld.Vip4);
+        Assert.StartsWith("0.2 ", SocketWorld.Ask(drained));
+        var config = world.Config(world.Network(0, SocketWorld.Service((2, 0), (3, 1)) with { DrainSeconds = 2 }));
+        Assert.NotNull(world.Balancer.Apply(config).NextDue);
+        using var other = world.Connect(0, 1, SocketType.Stream, SocketWorld.Vip4);
+        Assert.StartsWith("0.2 ", SocketWorld.Ask(drained));
+        world.Balancer.Dispose();
+        world.Balancer = new EbpfBalancer(world.Node);
+        Assert.NotNull(world.Balancer.Apply(config).NextDue);
+        Assert.True(SpinWait.SpinUntil(() => world.Balancer.Apply(config).Changes.Any(change => change.What == "1 sockets of drained real servers destroyed"), 10_000));
+        Assert.Throws<SocketException>(() => drained.Receive(new byte[1]));
+        Assert.StartsWith("0.3 ", SocketWorld.Ask(other));
+        Assert.Null(world.Balancer.Apply(config).NextDue);
+        Assert.Empty(world.Balancer.Observe(config).Changes);
+    }
+
+    [Fact]
     public void ARemovedServicesStreamsEndAtTheDeadlineAndThenNothingIsLeft()
     {
         Start((2, 1));

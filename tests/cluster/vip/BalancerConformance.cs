@@ -177,6 +177,52 @@ public abstract class BalancerConformance : IDisposable
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
+    public void A_closed_port_behind_the_VIP_is_refused_to_the_sender_of_a_datagram(bool v6)
+    {
+        var (client, servers) = Start(1, v6, tcp: false);
+        Apply(net.Service(servers, new VipPort(VipPort.Udp, 53, 5353)));
+        using var socket = IcmpErrors.ConnectedDatagram(client, Vip(v6), 53);
+        socket.Send("?"u8);
+        Assert.Equal(SocketError.ConnectionRefused, Assert.Throws<SocketException>(() => socket.Receive(new byte[10])).SocketErrorCode);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_smaller_path_mtu_is_learnt_through_the_VIP(bool v6)
+    {
+        var (client, servers) = Start(1, v6, tcp: false);
+        using var server = VipTraffic.Socket(servers[0].Namespace, Vip(v6).AddressFamily, SocketType.Dgram);
+        server.Bind(new IPEndPoint(v6 ? IPAddress.IPv6Any : IPAddress.Any, 5353));
+        server.ReceiveTimeout = 5000;
+        Apply(net.Service(servers, new VipPort(VipPort.Udp, 53, 5353)));
+        using var socket = IcmpErrors.ConnectedDatagram(client, Vip(v6), 53);
+        socket.Send(new byte[1000]);
+        EndPoint from = new IPEndPoint(v6 ? IPAddress.IPv6Any : IPAddress.Any, 0);
+        server.ReceiveFrom(new byte[2000], ref from);
+        // What a router between the server and its network would say of that datagram.
+        IcmpErrors.SendTooBig(servers[0], (IPEndPoint)from, new IPEndPoint(servers[0].Address(v6), 5353), mtu: 1300);
+        Assert.True(SpinWait.SpinUntil(() => IcmpErrors.PathMtu(socket) == 1300, 5000), $"the path MTU is {IcmpErrors.PathMtu(socket)}");
+    }
+
+    [Fact]
+    public void A_client_that_is_refused_over_IPv6_first_still_gets_every_server_over_IPv4()
+    {
+        var (client, servers) = Start(2, v6: false);
+        Apply(net.Service(servers, TcpPort()));
+        var counts = new Dictionary<string, int>();
+        for (var i = 0; i < 40; i++)
+        {
+            Assert.Throws<SocketException>(() => VipTraffic.Connect(client.Namespace, Vip(true), Port).Dispose());
+            using var connection = Connect(client, v6: false);
+            counts[connection.Server] = counts.GetValueOrDefault(connection.Server) + 1;
+        }
+        Assert.All(servers, server => Assert.InRange(counts.GetValueOrDefault(server.Name), 8, 32));
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
     public void A_udp_client_moves_on_when_its_server_is_removed(bool v6)
     {
         var (client, servers) = Start(2, v6, tcp: false);

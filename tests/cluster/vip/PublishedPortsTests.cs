@@ -129,6 +129,45 @@ public sealed class PublishedPortsTests : IDisposable
     }
 
     [Fact]
+    public void A_port_that_a_process_holds_stays_its_own_until_it_ends_and_is_not_taken_from_a_service_later()
+    {
+        var only = net.AddContainer("only");
+        Serve(false, only);
+        var service = Service(only.AsServer(8));
+        using (var holder = Listen(Outside(false)))
+        {
+            var error = Assert.Single(ingress.Apply(net.Config(service)).Errors);
+            Assert.Equal("web", error.Service);
+            Assert.Contains($"tcp port 8080 is held by ", error.Message, StringComparison.Ordinal);
+            Assert.Contains($"(pid {Environment.ProcessId})", error.Message, StringComparison.Ordinal);
+            using var client = VipTraffic.Socket(world, AddressFamily.InterNetwork, SocketType.Stream);
+            client.Connect(new IPEndPoint(Outside(false), 8080));
+            using var accepted = holder.Accept();
+        }
+        Apply(service);
+        // Published now: who comes later does not get it, and another process of ours adopts that.
+        using (Listen(Outside(false)))
+        {
+            Apply(service);
+            Assert.Empty(new PublishedPorts("test", host.Path).Apply(net.Config(service)).Errors);
+            using var connection = VipTraffic.Connect(world, Outside(false), 8080);
+            Assert.Equal("only", connection.Server);
+        }
+    }
+
+    [Fact]
+    public void A_listener_on_the_loopback_interface_holds_no_published_port()
+    {
+        var only = net.AddContainer("only");
+        Serve(false, only);
+        using (Listen(IPAddress.Loopback))
+            Apply(Service(only.AsServer(8)));
+        using (VipTraffic.Connect(world, Outside(false), 8080))
+        {
+        }
+    }
+
+    [Fact]
     public void The_process_that_holds_a_port_is_named()
     {
         using var listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
@@ -140,6 +179,14 @@ public sealed class PublishedPortsTests : IDisposable
         Assert.Contains($"tcp port {port} is held by ", holder!.ToString(), StringComparison.Ordinal);
         listener.Dispose();
         Assert.Null(PortHolder.Find(VipPort.Tcp, port));
+    }
+
+    private Socket Listen(IPAddress address)
+    {
+        var socket = VipTraffic.Socket(host, address.AddressFamily, SocketType.Stream);
+        socket.Bind(new IPEndPoint(address, 8080));
+        socket.Listen();
+        return socket;
     }
 
     private static void Address(TestNamespace netns, string link, string v4, string v6)

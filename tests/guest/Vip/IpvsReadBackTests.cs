@@ -31,7 +31,7 @@ public sealed class IpvsReadBackTests : IDisposable
             Assert.Empty(balancer.Apply(config).Errors);
             if (change % 10 != 9)
                 continue;
-            Assert.Equal(Expected(config), Saved());
+            Assert.Equal(IpvsadmWords.Expected(config.Networks[0].Services), Saved());
             Assert.Equal(Addresses(config), BridgeAddresses());
             Assert.Empty(balancer.Observe(config).Changes);
         }
@@ -39,7 +39,7 @@ public sealed class IpvsReadBackTests : IDisposable
         Assert.Empty(new IpvsBalancer(clock).Apply(end).Changes);
         // --stats shows the same services and servers, all with counters.
         var listed = netns.Exec("ipvsadm", "-Ln", "--stats").Split('\n');
-        Assert.Equal(Expected(end).Count(line => line.StartsWith("-a ", StringComparison.Ordinal)), listed.Count(line => line.StartsWith("  -> ", StringComparison.Ordinal)) - 1);
+        Assert.Equal(IpvsadmWords.Expected(end.Networks[0].Services).Count(line => line.StartsWith("-a ", StringComparison.Ordinal)), listed.Count(line => line.StartsWith("  -> ", StringComparison.Ordinal)) - 1);
 
         balancer.Apply(Config([]));
         Assert.Empty(Saved());
@@ -151,39 +151,7 @@ public sealed class IpvsReadBackTests : IDisposable
         Networks = [new VipNetwork { Id = "n", Name = "n", Vni = 1, Netns = netns.Name, Services = [.. services.OrderBy(one => one.Key).Select(one => one.Value)] }],
     };
 
-    /// <summary>Written from the configuration alone, in ipvsadm's own words.</summary>
-    private static List<string> Expected(VipConfig config)
-    {
-        var lines = new List<string>();
-        foreach (var service in config.Networks[0].Services)
-        {
-            foreach (var address in service.Addresses)
-            {
-                var six = address.AddressFamily == AddressFamily.InterNetworkV6;
-                var options = $" -s {service.Scheduler}"
-                    + (service.AffinitySeconds > 0 ? $" -p {service.AffinitySeconds}" : "")
-                    + (service.Scheduler is "sh" or "mh" ? $" -b {service.Scheduler}-fallback" : "");
-                foreach (var port in service.Ports)
-                {
-                    var key = $"{(port.Protocol == VipPort.Udp ? "-u" : "-t")} {new IPEndPoint(address, port.Port)}";
-                    lines.Add($"-A {key}{options}");
-                    lines.AddRange(service.RealServers.Where(server => server.Weight > 0 || port.Protocol == VipPort.Tcp)
-                        .Select(server => $"-a {key} -r {new IPEndPoint((six ? server.Address6 : server.Address4)!, port.Port)} -g -w {server.Weight}"));
-                }
-                for (var udp = 0; udp < 2 && service.Ports.Count == 0; udp++)
-                {
-                    var key = $"-f MARK{(six ? " -6" : "")}";
-                    lines.Add($"-A {key}{options}");
-                    lines.AddRange(service.RealServers.Where(server => server.Weight > 0 || udp == 0)
-                        .Select(server => $"-a {key} -r {new IPEndPoint((six ? server.Address6 : server.Address4)!, 0)} -g -w {server.Weight}"));
-                }
-            }
-        }
-        return [.. lines.Order(StringComparer.Ordinal)];
-    }
-
-    private List<string> Saved() => [.. netns.Exec("ipvsadm", "-Sn").Split('\n', StringSplitOptions.RemoveEmptyEntries)
-        .Select(line => System.Text.RegularExpressions.Regex.Replace(line.Trim(), "-f [0-9]+", "-f MARK")).Order(StringComparer.Ordinal)];
+    private List<string> Saved() => IpvsadmWords.Saved(netns.Exec("ipvsadm", "-Sn"));
 
     private static List<string> Addresses(VipConfig config) =>
         [.. config.Networks[0].Services.SelectMany(service => service.Addresses).Select(address => address.ToString()).Order(StringComparer.Ordinal)];

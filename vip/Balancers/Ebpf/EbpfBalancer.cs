@@ -279,11 +279,21 @@ public sealed class EbpfBalancer : IBalancer
 
     /// <summary>
     /// Departed real servers: connected datagram sockets move on at once (nothing would tell their owners that nobody
-    /// listens), streams end at the deadline.
+    /// listens), streams end at the deadline. At weight 0 both end then.
     /// </summary>
     private void Reap(IReadOnlyList<VipNetwork> networks, List<VipChange> changes, List<VipError> errors)
     {
-        if (tables!.Departed.Count == 0)
+        if (tables!.Overdue() is { Count: > 0 } overdue)
+        {
+            var reaper = Reaper([.. overdue]);
+            var (some, destroyed, _) = reaper.MoveDatagrams();
+            Say(some, "moved to other real servers");
+            Say(destroyed + reaper.Destroy(), "of drained real servers destroyed");
+            Fail(reaper);
+            if (reaper.Errors.Count == 0)
+                overdue.ForEach(tables.Cut);
+        }
+        if (tables.Departed.Count == 0)
             return;
         var bound = tables.Departed.Where(real => tables.Live(real.Backend) > 0 && !moved.Contains(Binding(real))).ToArray();
         if (bound.Length > 0 && (time.GetElapsedTime(movedAt) >= moveAgainAfter || bound.Any(real => !waiting.Contains(Binding(real)))))

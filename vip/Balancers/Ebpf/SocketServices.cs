@@ -29,6 +29,7 @@ internal sealed class SocketServices
     private readonly Dictionary<FrontendKey, Frontend> set = [];
     private readonly List<FrontendKey> remove = [];
     private readonly Dictionary<uint, Departed> departed = [];
+    private readonly Dictionary<uint, Departed> draining = [];
     private readonly List<(int Start, int Length)> letGo = [];
     private readonly HashSet<uint> unclaimedServices = [];
     private readonly HashSet<uint> unclaimedBackends = [];
@@ -103,9 +104,21 @@ internal sealed class SocketServices
     internal List<Departed> Due() =>
         [.. departed.Values.Where(real => Maps.Backends[(int)real.Backend].Deadline <= Now || Live(real.Backend) <= 0)];
 
-    /// <summary>How long until the first of <see cref="Departed"/> is due; null: there are none.</summary>
-    internal TimeSpan? NextDue => departed.Count == 0 ? null
-        : TimeSpan.FromTicks(Math.Max(0, departed.Keys.Min(backend => Maps.Backends[(int)backend].Deadline) - Now) / 100);
+    /// <summary>Real servers of weight 0 whose deadline is over and that still have connections. They stay in the tables.</summary>
+    internal List<Departed> Overdue()
+    {
+        var over = draining.Values.Where(real => Maps.Backends[(int)real.Backend].Deadline <= Now).ToList();
+        foreach (var real in over.Where(real => Live(real.Backend) <= 0))
+            draining.Remove(real.Backend);
+        return [.. over.Where(real => draining.ContainsKey(real.Backend))];
+    }
+
+    /// <summary>What was left of its connections at the deadline has been ended.</summary>
+    internal void Cut(Departed real) => draining.Remove(real.Backend);
+
+    /// <summary>How long until the first of <see cref="Departed"/> or of those at weight 0 is due; null: there are none.</summary>
+    internal TimeSpan? NextDue => departed.Count + draining.Count == 0 ? null
+        : TimeSpan.FromTicks(Math.Max(0, departed.Keys.Concat(draining.Keys).Min(backend => Maps.Backends[(int)backend].Deadline) - Now) / 100);
 
     /// <summary>Lets a departed real server's record go; bindings of sockets to it are void from now on.</summary>
     internal void Forget(Departed real)
@@ -184,7 +197,7 @@ internal sealed class SocketServices
             if (!write)
                 return;
             index = (uint)Take(serviceIndices, 1);
-            Maps.Services[(int)index] = new ServiceRecord { Identity = identity, Turn = BitConverter.ToUInt64(RandomNumberGenerator.GetBytes(8)) };
+            Maps.Services[(int)index] = new ServiceRecord { Identity = identity, Turn = RandomTurn(), Turn6 = RandomTurn() };
             serviceByIdentity[identity] = index;
         }
         unclaimedServices.Remove(index);
@@ -229,15 +242,18 @@ internal sealed class SocketServices
             if (record.Address4 == wanted.Address4 && record.Address6 == wanted.Address6)
             {
                 unclaimedBackends.Remove(backend);
-                if (record.Flags == wanted.Flags && record.Deadline == 0 && record.Service == index)
+                // After a restart its drain goes on where it was: the deadline is in the tables.
+                if (write && real.Weight <= 0 && record.Deadline != 0 && record.Flags == wanted.Flags)
+                    draining.TryAdd(backend, new Departed(backend, network.Id, service.Id, real.EndpointId));
+                if (record.Flags == wanted.Flags && (record.Deadline != 0) == (real.Weight <= 0) && record.Service == index)
                     return backend;
                 said?.Add(Change(network.Name, $"service {service.Name}: real server {real.EndpointId} {(real.Weight > 0 ? "takes" : "takes no")} new connections"));
                 if (write)
                 {
                     record.Service = index;
-                    record.Deadline = 0;
                     record.Flags = wanted.Flags;
                     departed.Remove(backend);
+                    Drain(ref record, new Departed(backend, network.Id, service.Id, real.EndpointId), real.Weight, service.DrainSeconds);
                 }
                 return backend;
             }
@@ -253,10 +269,27 @@ internal sealed class SocketServices
         backend = (uint)Take(backendIndices, 1);
         wanted.Generation = NextGeneration();
         Maps.Counters[(int)backend] = default;
+        Drain(ref wanted, new Departed(backend, network.Id, service.Id, real.EndpointId), real.Weight, service.DrainSeconds);
         Maps.Backends[(int)backend] = wanted;
         backendByIdentity[identity] = backend;
         return backend;
     }
+
+    /// <summary>At weight 0 its connections have until the deadline; one that drained already keeps it.</summary>
+    private void Drain(ref BackendRecord record, Departed real, int weight, int seconds)
+    {
+        if (weight > 0)
+        {
+            record.Deadline = 0;
+            draining.Remove(real.Backend);
+            return;
+        }
+        if (record.Deadline == 0)
+            record.Deadline = DeadlineIn(seconds);
+        draining[real.Backend] = real;
+    }
+
+    private long DeadlineIn(int seconds) => Now + Math.Max(0, seconds) * 1_000_000_000L;
 
     private void ReconcileFrontends(VipNetwork network, VipService service, Served? served, Served next, bool write, List<VipChange>? changed)
     {
@@ -365,8 +398,9 @@ internal sealed class SocketServices
         ref var record = ref Maps.Backends[(int)real.Backend];
         // One that was leaving already keeps its deadline: a restarted daemon does not begin anew.
         if (record.Deadline == 0)
-            record.Deadline = Now + Math.Max(0, drainSeconds) * 1_000_000_000L;
+            record.Deadline = DeadlineIn(drainSeconds);
         record.Flags = BackendFlags.Removed;
+        draining.Remove(real.Backend);
         departed[real.Backend] = real;
     }
 
@@ -431,6 +465,8 @@ internal sealed class SocketServices
         }
         return taken;
     }
+
+    private static ulong RandomTurn() => BitConverter.ToUInt64(RandomNumberGenerator.GetBytes(8));
 
     /// <summary>Numbers never come twice, also over restarts: the counter is kept with the (else unused) service 0.</summary>
     private uint NextGeneration() => (uint)++Maps.Services[0].Turn;

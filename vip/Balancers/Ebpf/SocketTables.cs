@@ -141,13 +141,16 @@ internal struct BackendCounters
 [StructLayout(LayoutKind.Sequential)]
 internal struct ServiceRecord
 {
-    internal const int Size = 32, TurnAt = 8, RefusedAt = 16;
+    internal const int Size = 32, TurnAt = 8, RefusedAt = 16, Turn6At = 24;
     internal ulong Identity;
 
-    /// <summary>Whose turn it is; begins at a random place, so that all nodes do not begin with the same real server.</summary>
+    /// <summary>
+    /// Whose turn it is; begins at a random place, so that all nodes do not begin with the same real server. Each family has
+    /// its own: a client that tries IPv6 first and is refused would take every other turn of a common one with it.
+    /// </summary>
     internal ulong Turn;
     internal ulong Refused;
-    internal ulong Pad;
+    internal ulong Turn6;
 }
 
 /// <summary>The networks a container is on.</summary>
