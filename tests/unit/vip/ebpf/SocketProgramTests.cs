@@ -35,7 +35,7 @@ public class SocketProgramTests
             (nameof(BackendRecord.Address4), BackendRecord.Address4At), (nameof(BackendRecord.Address6), BackendRecord.Address6At));
         Offsets<BackendCounters>((nameof(BackendCounters.Connections), BackendCounters.ConnectionsAt), (nameof(BackendCounters.Live), BackendCounters.LiveAt),
             (nameof(BackendCounters.Datagrams), BackendCounters.DatagramsAt));
-        Offsets<ServiceRecord>((nameof(ServiceRecord.Turn), ServiceRecord.TurnAt), (nameof(ServiceRecord.Refused), ServiceRecord.RefusedAt));
+        Offsets<ServiceRecord>((nameof(ServiceRecord.Turn), ServiceRecord.TurnAt), (nameof(ServiceRecord.Refused), ServiceRecord.RefusedAt), (nameof(ServiceRecord.Turn6), ServiceRecord.Turn6At));
         Offsets<SocketBinding>((nameof(SocketBinding.Vip), SocketBinding.VipAt), (nameof(SocketBinding.Real), SocketBinding.RealAt),
             (nameof(SocketBinding.VipPort), SocketBinding.VipPortAt), (nameof(SocketBinding.RealPort), SocketBinding.RealPortAt),
             (nameof(SocketBinding.Flags), SocketBinding.FlagsAt), (nameof(SocketBinding.Backend), SocketBinding.BackendAt),
