@@ -6,6 +6,9 @@ public enum EndpointOutcome
     /// <summary>Everything is as desired.</summary>
     Ready,
 
+    /// <summary>The pair is made, and the runtime has not yet put its end into the container and up.</summary>
+    Pending,
+
     /// <summary>The container's namespace no longer exists.</summary>
     Gone,
 

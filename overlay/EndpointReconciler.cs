@@ -23,7 +23,10 @@ internal sealed class EndpointReconciler(Reconciliation account, OverlayNetwork 
         {
             var outcome = EndpointOutcome.Failed;
             string? @interface = null;
-            account.Try(network.Name, $"attach endpoint {endpoint.Id}", () => (outcome, @interface) = Attach(endpoint, present.GetValueOrDefault(endpoint.HostInterface), bridge, tables));
+            var port = present.GetValueOrDefault(endpoint.HostInterface);
+            account.Try(network.Name, $"attach endpoint {endpoint.Id}", () => (outcome, @interface) = endpoint.RuntimeConfigured
+                ? AttachByRuntime(endpoint, port, bridge, tables)
+                : Attach(endpoint, port, bridge, tables));
             account.Endpoint(endpoint.Id, outcome, @interface);
         }
     }
@@ -58,17 +61,80 @@ internal sealed class EndpointReconciler(Reconciliation account, OverlayNetwork 
             }
             if (port is null || insideLinks.Get(port.Parent) is not { } peer)
                 return (EndpointOutcome.Failed, null);
-            tables.Local(endpoint.Mac, port.Index);
-            var fine = account.Send(network.Name, socket, [.. LinkDifference.Requests(port, new LinkChange
-            {
-                Master = bridge.Index,
-                Mtu = mtu,
-                Up = true,
-                Alias = mark.Endpoint(endpoint.Id),
-                Port = NetworkReconciler.LocalPort,
-            })]);
+            var fine = MendPort(endpoint, port, bridge, tables);
             fine &= MendInside(endpoint, container, inside, insideLinks, peer);
             return (fine || account.DryRun ? EndpointOutcome.Ready : EndpointOutcome.Failed, peer.Name);
+        }
+    }
+
+    /// <summary>
+    /// The runtime takes the container's end from the host's namespace and configures it. Its namespace may come into
+    /// being later than the pair; the pair ends with it.
+    /// </summary>
+    private (EndpointOutcome, string?) AttachByRuntime(LocalEndpoint endpoint, Link? port, Link bridge, ForwardingTables tables)
+    {
+        using var container = OpenOrNull(endpoint.Netns);
+        // The runtime has done its part once and will not again: a pair that was lost since is made inside.
+        if (endpoint.HandOver is null && container is not null && (port?.LinkNetnsId is null || port.LinkNetnsId != links.NetnsId(container)))
+            return Attach(endpoint, port, bridge, tables);
+        if (port is null)
+        {
+            if (endpoint.HandOver is not { } name)
+                return (EndpointOutcome.Gone, null);
+            if (!account.Mend(network.Name, $"add endpoint {endpoint.Id} ({endpoint.HostInterface}), to be taken over as {name}", () => MakePairForRuntime(endpoint, name, bridge)))
+                return (EndpointOutcome.Failed, null);
+            port = links.Get(endpoint.HostInterface);
+        }
+        if (port is null)
+            return (EndpointOutcome.Failed, null);
+        if (!MendPort(endpoint, port, bridge, tables) && !account.DryRun)
+            return (EndpointOutcome.Failed, null);
+        if (container is null || port.LinkNetnsId is null || port.LinkNetnsId != links.NetnsId(container))
+            return (EndpointOutcome.Pending, null);
+        using var inside = NetlinkSocket.Open(NetlinkProtocol.Route, container);
+        return new RouteLinks(inside).Get(port.Parent) is { IsUp: true } peer
+            ? (EndpointOutcome.Ready, peer.Name)
+            : (EndpointOutcome.Pending, null);
+    }
+
+    private void MakePairForRuntime(LocalEndpoint endpoint, string name, Link bridge)
+    {
+        using var host = NetworkNamespace.OpenHost();
+        links.Add(new VethSpec
+        {
+            Name = endpoint.HostInterface,
+            Mtu = mtu,
+            Master = bridge.Index,
+            PeerName = name,
+            PeerMac = endpoint.Mac,
+            PeerMtu = mtu,
+            PeerNetnsFd = host.Fd,
+        });
+    }
+
+    private bool MendPort(LocalEndpoint endpoint, Link port, Link bridge, ForwardingTables tables)
+    {
+        tables.Local(endpoint.Mac, port.Index);
+        return account.Send(network.Name, socket, [.. LinkDifference.Requests(port, new LinkChange
+        {
+            Master = bridge.Index,
+            Mtu = mtu,
+            Up = true,
+            Alias = mark.Endpoint(endpoint.Id),
+            Port = NetworkReconciler.LocalPort,
+        })]);
+    }
+
+    private static NetworkNamespace? OpenOrNull(string path)
+    {
+        try
+        {
+            return NetworkNamespace.Open(path);
+        }
+        catch (KernelException)
+        {
+            // Not there yet, or not any more.
+            return null;
         }
     }
 

@@ -104,6 +104,18 @@ public sealed record LocalEndpoint
 
     /// <summary>Wanted name inside; the next free number is taken when it is in use (eth0, then eth1).</summary>
     public string Interface { get; init; } = "eth0";
+
+    /// <summary>
+    /// A runtime configures the inside itself (address, routes, name of the interface): it is only looked after from the
+    /// network's side, unless the pair is lost and has to be made again.
+    /// </summary>
+    public bool RuntimeConfigured { get; init; }
+
+    /// <summary>
+    /// Name of the container's end in the host's namespace, where a runtime is going to take it from into
+    /// <see cref="Netns"/>, which may not be there yet. Null: the container is there, or has been.
+    /// </summary>
+    public string? HandOver { get; init; }
     public required MacAddress Mac { get; init; }
     public IPAddress? Address4 { get; init; }
     public IPAddress? Address6 { get; init; }

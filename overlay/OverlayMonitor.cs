@@ -165,6 +165,9 @@ public sealed class OverlayMonitor : IDisposable
     /// <returns>False when it can: then only its link went.</returns>
     private bool Check(string network, LocalEndpoint endpoint)
     {
+        // Still to come: what is lost meanwhile is made again.
+        if (endpoint.HandOver is not null)
+            return false;
         try
         {
             NamespaceIdentity.Open(endpoint.Netns, endpoint.NetnsIdentity).Dispose();

@@ -90,6 +90,8 @@ internal sealed partial class DataPlane(
         {
             Revision = snapshot.Revision,
             Errors = errors,
+            Ready = report.Endpoints.Where(entry => entry.Value is { Outcome: EndpointOutcome.Ready, Interface: not null })
+                .ToDictionary(entry => entry.Key, entry => entry.Value.Interface!),
             Gone = [.. report.Endpoints.Where(entry => entry.Value.Outcome == EndpointOutcome.Gone).Select(entry => entry.Key)],
         };
     }

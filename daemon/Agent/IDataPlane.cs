@@ -17,6 +17,9 @@ public sealed record ApplyOutcome
     /// <summary>Errors by the id of the object they are about; the key "" is for what belongs to none.</summary>
     public IReadOnlyDictionary<string, string> Errors { get; init; } = new Dictionary<string, string>();
 
+    /// <summary>This node's endpoints whose path is in place, by id, each with the name of its interface inside the container.</summary>
+    public IReadOnlyDictionary<string, string> Ready { get; init; } = new Dictionary<string, string>();
+
     /// <summary>Ids of this node's endpoints whose namespace no longer exists.</summary>
     public IReadOnlyList<string> Gone { get; init; } = [];
 }

@@ -145,7 +145,8 @@ internal sealed partial class NodeAgent : IAsyncDisposable
         while (!Follower.Synced)
             await Follower.Changed.WaitAsync(cancellation).ConfigureAwait(false);
         var started = Follower.Current.Endpoints.Values
-            .Where(endpoint => endpoint.NodeId == Membership.NodeId && endpoint is { Kind: EndpointKind.Container, State: EndpointState.Starting })
+            .Where(endpoint => endpoint.NodeId == Membership.NodeId && endpoint is { Kind: EndpointKind.Container, State: EndpointState.Starting, Netns.Length: > 0 }
+                && !RuntimeLabels.IsConfiguredByRuntime(endpoint))
             .ToList();
         if (started.Count == 0)
             return;

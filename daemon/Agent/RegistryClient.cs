@@ -32,16 +32,21 @@ public sealed class RegistryClient(HttpClient http, IReadOnlyList<Uri> managers,
     public Task<(Endpoint Endpoint, long Revision)> UpdateEndpoint(string id, EndpointUpdateRequest request, CancellationToken cancellation) =>
         Send(HttpMethod.Patch, $"/v1/endpoints/{id}", request, OverlayNetJson.Default.EndpointUpdateRequest, OverlayNetJson.Default.Endpoint, cancellation);
 
+    /// <inheritdoc cref="CreateEndpoint"/>
+    public Task<(Network Network, long Revision)> CreateNetwork(NetworkCreateRequest request, CancellationToken cancellation) =>
+        Send(HttpMethod.Post, "/v1/networks", request, OverlayNetJson.Default.NetworkCreateRequest, OverlayNetJson.Default.Network, cancellation);
+
+    /// <inheritdoc cref="CreateEndpoint"/>
+    public Task<(Network Network, long Revision)> UpdateNetwork(string id, NetworkUpdateRequest request, CancellationToken cancellation) =>
+        Send(HttpMethod.Patch, $"/v1/networks/{id}", request, OverlayNetJson.Default.NetworkUpdateRequest, OverlayNetJson.Default.Network, cancellation);
+
+    /// <returns>The revision without the network; one that is gone already is fine.</returns>
+    /// <inheritdoc cref="CreateEndpoint"/>
+    public Task<long> DeleteNetwork(string id, CancellationToken cancellation) => Delete($"/v1/networks/{id}", cancellation);
+
     /// <returns>The revision without the endpoint; one that is gone already is fine.</returns>
     /// <inheritdoc cref="CreateEndpoint"/>
-    public async Task<long> DeleteEndpoint(string id, CancellationToken cancellation)
-    {
-        using var response = await Ask(() => new HttpRequestMessage(HttpMethod.Delete, $"/v1/endpoints/{id}"), HttpCompletionOption.ResponseContentRead, cancellation).ConfigureAwait(false);
-        if (response.StatusCode == HttpStatusCode.NotFound)
-            return 0;
-        await ThrowIfRefused(response, cancellation).ConfigureAwait(false);
-        return RevisionOf(response);
-    }
+    public Task<long> DeleteEndpoint(string id, CancellationToken cancellation) => Delete($"/v1/endpoints/{id}", cancellation);
 
     /// <inheritdoc cref="CreateEndpoint"/>
     public async Task<HeartbeatResponse> Heartbeat(HeartbeatRequest request, CancellationToken cancellation) =>
@@ -67,6 +72,15 @@ public sealed class RegistryClient(HttpClient http, IReadOnlyList<Uri> managers,
     /// <inheritdoc cref="CreateEndpoint"/>
     public Task<HttpResponseMessage> Forward(Func<HttpRequestMessage> request, CancellationToken cancellation) =>
         Ask(request, HttpCompletionOption.ResponseHeadersRead, cancellation);
+
+    private async Task<long> Delete(string path, CancellationToken cancellation)
+    {
+        using var response = await Ask(() => new HttpRequestMessage(HttpMethod.Delete, path), HttpCompletionOption.ResponseContentRead, cancellation).ConfigureAwait(false);
+        if (response.StatusCode == HttpStatusCode.NotFound)
+            return 0;
+        await ThrowIfRefused(response, cancellation).ConfigureAwait(false);
+        return RevisionOf(response);
+    }
 
     private async Task<(TAnswer, long)> Send<TBody, TAnswer>(
         HttpMethod method, string path, TBody body, JsonTypeInfo<TBody> bodyType, JsonTypeInfo<TAnswer> answerType, CancellationToken cancellation)

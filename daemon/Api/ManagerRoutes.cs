@@ -22,6 +22,8 @@ internal static class ManagerRoutes
             PruneNetworks, null, Default.ListNetwork),
         new(Get, "/v1/networks/{ref}", Access.Read, "Show a network",
             call => call.AnswerAsync(Resolve.Network(call.Current, call.Route("ref")), Default.Network), null, Default.Network),
+        new(Patch, "/v1/networks/{ref}", Access.Manage, "Rename a network that no container is on", UpdateNetwork,
+            Default.NetworkUpdateRequest, Default.Network),
         new(Delete, "/v1/networks/{ref}", Access.Manage, "Remove a network that nothing is on", RemoveNetwork, null, Default.Network),
 
         new(Get, "/v1/services", Access.Read, "List services", ListServices, null, Default.ListService, Query: [InNetwork]),
@@ -42,7 +44,7 @@ internal static class ManagerRoutes
             Default.EndpointCreateRequest, Default.Endpoint, StatusCodes.Status201Created),
         new(Get, "/v1/endpoints/{ref}", Access.Read, "Show an endpoint",
             call => call.AnswerAsync(FindEndpoint(call), Default.Endpoint), null, Default.Endpoint, Query: [InNetwork]),
-        new(Patch, "/v1/endpoints/{ref}", Access.OwnNode, "Change an endpoint's state or weight", UpdateEndpoint,
+        new(Patch, "/v1/endpoints/{ref}", Access.OwnNode, "Change an endpoint", UpdateEndpoint,
             Default.EndpointUpdateRequest, Default.Endpoint, Query: [InNetwork]),
         new(Delete, "/v1/endpoints/{ref}", Access.OwnNode, "Remove an endpoint and free its addresses", RemoveEndpoint,
             null, Default.Endpoint, Query: [InNetwork]),
@@ -85,6 +87,14 @@ internal static class ManagerRoutes
     {
         var written = await call.Registry.PruneNetworksAsync(call.By, call.Aborted).ConfigureAwait(false);
         await call.AnswerAsync(new Written<List<Network>>([.. written.Value], written.Revision), Default.ListNetwork).ConfigureAwait(false);
+    }
+
+    private static async Task UpdateNetwork(ApiCall call)
+    {
+        var request = await call.BodyAsync(Default.NetworkUpdateRequest, strict: true).ConfigureAwait(false);
+        await call.AnswerAsync(
+            await call.Registry.UpdateNetworkAsync(call.Route("ref"), request, call.By, call.Aborted).ConfigureAwait(false),
+            Default.Network).ConfigureAwait(false);
     }
 
     private static async Task RemoveNetwork(ApiCall call) => await call.AnswerAsync(

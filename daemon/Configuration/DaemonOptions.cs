@@ -44,6 +44,11 @@ public sealed class DaemonOptions
 
     /// <summary>auto, ipvs, nft or ebpf, for services that do not say.</summary>
     public BalancerKind Balancer { get; set; }
+    /// <summary>Where Docker's plugin requests are served; the file's name is the driver's. Null: Docker is not served.</summary>
+    public string? DockerPluginSocket { get; set; } = "/run/docker/plugins/overlaynet.sock";
+
+    /// <summary>Docker's own API, followed for names, labels and networks.</summary>
+    public string DockerSocket { get; set; } = "/run/docker.sock";
     public LogLevel LogLevel { get; set; } = LogLevel.Information;
     public bool LogJson { get; set; }
 

@@ -30,11 +30,16 @@ public static class OptionKeys
         new("agent.resync", "seconds between comparisons of kernel and desired state", (o, v) => o.ResyncInterval = Seconds(v, 0.1)),
         new("manager.unmanagedAfter", "seconds of silence after which a node is shown as unmanaged", (o, v) => o.UnmanagedAfter = Seconds(v, 1)),
         new("vip.balancer", "auto, ipvs, nft or ebpf, for services that do not say", (o, v) => o.Balancer = Word<BalancerKind>(v)),
+        new("docker.plugin", "path of the socket that serves Docker's network and IPAM driver, named after its file; off: not served", (o, v) => o.DockerPluginSocket = v == "off" ? null : PluginPath(v)),
+        new("docker.socket", "path of Docker's API socket, followed for container names, labels and networks", (o, v) => o.DockerSocket = Absolute(v)),
         new("log.level", "trace, debug, information, warning, error", (o, v) => o.LogLevel = Word<LogLevel>(v)),
         new("log.json", "log one JSON object a line: true or false", (o, v) => o.LogJson = bool.TryParse(v, out var on) ? on : throw new FormatException("say true or false")),
     ];
 
     private static string Absolute(string value) => Path.IsPathRooted(value) ? value : throw new FormatException("give an absolute path");
+
+    private static string PluginPath(string value) =>
+        Path.GetExtension(value) == ".sock" ? Absolute(value) : throw new FormatException("give an absolute path that ends in .sock, or off");
 
     private static IPAddress Address(string value) =>
         TryAddress(value) ?? throw new FormatException("give an IPv4 or IPv6 address");

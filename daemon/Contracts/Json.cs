@@ -38,6 +38,7 @@ namespace OverlayNet.Contracts;
 [JsonSerializable(typeof(CniRequest))]
 [JsonSerializable(typeof(EndpointCreateRequest))]
 [JsonSerializable(typeof(EndpointUpdateRequest))]
+[JsonSerializable(typeof(NetworkUpdateRequest))]
 [JsonSerializable(typeof(NodeUpdateRequest))]
 [JsonSerializable(typeof(HeartbeatRequest))]
 [JsonSerializable(typeof(HeartbeatResponse))]

@@ -226,7 +226,10 @@ public sealed record Endpoint
     public int Weight { get; set; } = 1;
     public IReadOnlyList<string> Aliases { get; set; } = [];
 
-    /// <summary>Path of the network namespace on the endpoint's node; empty for a node's own endpoint.</summary>
+    /// <summary>
+    /// Path of the network namespace on the endpoint's node; empty for a node's own endpoint, and while an address is only
+    /// reserved for a container that a runtime is about to start.
+    /// </summary>
     public string Netns { get; set; } = "";
 
     /// <summary>

@@ -137,10 +137,30 @@ public sealed record EndpointCreateRequest
     public Dictionary<string, string>? Labels { get; init; }
 }
 
+/// <summary>Fields left null stay as they are.</summary>
 public sealed record EndpointUpdateRequest
 {
     public EndpointState? State { get; init; }
     public int? Weight { get; init; }
+    public string? Name { get; init; }
+
+    /// <summary>Name or id of a service of the endpoint's network to be a member of; empty: of none.</summary>
+    public string? Service { get; init; }
+    public List<string>? Aliases { get; init; }
+
+    /// <summary>Path of the container's namespace; empty: the address stays reserved for a container that is to come.</summary>
+    public string? Netns { get; init; }
+    public string? Interface { get; init; }
+
+    /// <summary>Replaces all labels.</summary>
+    public Dictionary<string, string>? Labels { get; init; }
+}
+
+/// <summary>Fields left null stay as they are.</summary>
+public sealed record NetworkUpdateRequest
+{
+    /// <summary>Only while no container is on the network: kernel objects carry the name.</summary>
+    public string? Name { get; init; }
 }
 
 public sealed record NodeUpdateRequest

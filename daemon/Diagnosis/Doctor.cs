@@ -2,6 +2,7 @@ using System.Net;
 using OverlayNet.Contracts;
 using OverlayNet.Daemon.Agent;
 using OverlayNet.Daemon.Planners;
+using OverlayNet.Daemon.Runtimes.Docker;
 using OverlayNet.Kernel;
 using OverlayNet.Kernel.Netlink;
 using OverlayNet.Overlay;
@@ -12,7 +13,7 @@ namespace OverlayNet.Daemon.Diagnosis;
 /// Looks for what is wrong on this node and says it with evidence and remedy. Changes nothing. Each check is one method
 /// that yields findings; a healthy node yields none.
 /// </summary>
-internal sealed class Doctor(NodeAgent agent, int vxlanPort)
+internal sealed class Doctor(NodeAgent agent, int vxlanPort, DockerRuntime? docker, string? dockerPluginError)
 {
     private static readonly TimeSpan EchoTimeout = TimeSpan.FromSeconds(1);
 
@@ -26,6 +27,7 @@ internal sealed class Doctor(NodeAgent agent, int vxlanPort)
             ("host.sysctl", Sysctls),
             ("desired-state", DesiredState),
             ("vxlan.path", Paths),
+            ("docker", () => docker?.Examine(dockerPluginError) ?? []),
         ];
         var findings = new List<Finding>();
         foreach (var (name, check) in checks)

@@ -10,7 +10,8 @@ namespace OverlayNet.Daemon.Diagnosis;
 internal static class StatusBuilder
 {
     /// <param name="lags">What the managers know of the nodes; null on a worker.</param>
-    public static StatusReport Build(NodeAgent agent, IReadOnlyList<NodeLag>? lags)
+    /// <param name="docker">Null when Docker is not served.</param>
+    public static StatusReport Build(NodeAgent agent, IReadOnlyList<NodeLag>? lags, PartStatus? docker)
     {
         var snapshot = agent.Follower.Current;
         var applied = agent.Reconciler.AppliedRevision;
@@ -41,6 +42,7 @@ internal static class StatusBuilder
                     LastError = reachable ? null : "no manager answers; serving the last snapshot",
                     Detail = $"{agent.Withdrawals.Pending} withdrawals pending, heartbeat {agent.Heartbeat.LatenessMs:0.0} ms late",
                 },
+                .. docker is null ? [] : new[] { docker },
             ],
             Nodes = lags ?? [.. snapshot.Nodes.Values.OrderBy(node => node.Name, StringComparer.Ordinal).Select(node => new NodeLag
             {

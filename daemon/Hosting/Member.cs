@@ -4,6 +4,7 @@ using OverlayNet.Daemon.Api;
 using OverlayNet.Daemon.Configuration;
 using OverlayNet.Daemon.Registry;
 using OverlayNet.Daemon.Registry.Store;
+using OverlayNet.Daemon.Runtimes.Docker;
 using OverlayNet.Daemon.Security;
 using OverlayNet.Vip.Ingress;
 
@@ -17,7 +18,7 @@ internal sealed class Member : IAsyncDisposable
     private readonly HttpClient _http;
     private readonly WebApplication? _remote;
 
-    private Member(NodeIdentity identity, SqliteStore? store, ClusterRegistry? registry, ManagerApiServices services, HttpClient http, WebApplication? remote, NodeAgent agent)
+    private Member(NodeIdentity identity, SqliteStore? store, ClusterRegistry? registry, ManagerApiServices services, HttpClient http, WebApplication? remote, NodeAgent agent, DockerRuntime? docker)
     {
         _identity = identity;
         _store = store;
@@ -26,6 +27,7 @@ internal sealed class Member : IAsyncDisposable
         Registry = registry;
         Services = services;
         Agent = agent;
+        Docker = docker;
     }
 
     /// <summary>Null on a worker.</summary>
@@ -34,6 +36,9 @@ internal sealed class Member : IAsyncDisposable
     /// <summary>What the registry's routes work on: the registry itself, or on a worker the agent's copy.</summary>
     public ManagerApiServices Services { get; }
     public NodeAgent Agent { get; }
+
+    /// <summary>Null when Docker is not served.</summary>
+    public DockerRuntime? Docker { get; }
 
     public static async Task<Member> Start(
         DaemonOptions options, NodeIdentity identity, SqliteStore? store, EventLog events, TimeProvider time, ILoggerFactory loggers)
@@ -72,11 +77,14 @@ internal sealed class Member : IAsyncDisposable
         services ??= new ManagerApiServices(null, null, null) { ReadFrom = () => agent.Follower.Current, Time = time, Logger = loggers.CreateLogger<ManagerApiServices>() };
         services = services with { Flows = agent.Plane.ReadFlows };
         agent.Start();
-        return new Member(identity, store, registry, services, http, remote, agent);
+        var docker = options.DockerPluginSocket is null ? null : DockerRuntime.Start(options, agent, time, loggers);
+        return new Member(identity, store, registry, services, http, remote, agent, docker);
     }
 
     public async ValueTask DisposeAsync()
     {
+        if (Docker is not null)
+            await Docker.DisposeAsync().ConfigureAwait(false);
         await Agent.DisposeAsync().ConfigureAwait(false);
         _http.Dispose();
         if (_remote is not null)

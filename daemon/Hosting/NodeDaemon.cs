@@ -6,6 +6,7 @@ using OverlayNet.Daemon.Configuration;
 using OverlayNet.Daemon.Diagnosis;
 using OverlayNet.Daemon.Registry;
 using OverlayNet.Daemon.Registry.Store;
+using OverlayNet.Daemon.Runtimes.Docker;
 using OverlayNet.Daemon.Security;
 
 namespace OverlayNet.Daemon.Hosting;
@@ -20,6 +21,8 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
     private static readonly TimeSpan LongestRound = TimeSpan.FromSeconds(90);
     private readonly ILogger _logger = loggers.CreateLogger<NodeDaemon>();
     private readonly SemaphoreSlim _membershipGate = new(1, 1);
+    private readonly List<PluginServer> _dockerPlugins = [];
+    private string? _dockerPluginError;
     private StateLock? _lock;
     private WebApplication? _local;
     private EventLog? _events;
@@ -44,6 +47,7 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
         Directory.CreateDirectory(Path.GetDirectoryName(options.Socket)!);
         _local = WebHost.Build(loggers, kestrel => kestrel.ListenLocal(options.Socket));
         LocalApi.Map(_local, this, () => _member ?? throw NotMember(), _logger);
+        await ServeDocker(_local.Lifetime).ConfigureAwait(false);
         await _local.StartAsync().ConfigureAwait(false);
         Log.Ready(_logger, options.Socket, Summary);
     }
@@ -52,10 +56,10 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
     public NodeAgent RequireAgent() => _member?.Agent ?? throw NotMember();
 
     public StatusReport Status() => _member is { } member
-        ? StatusBuilder.Build(member.Agent, member.Registry?.NodeLags())
+        ? StatusBuilder.Build(member.Agent, member.Registry?.NodeLags(), member.Docker?.Status(_dockerPluginError))
         : new StatusReport { Daemon = "running", Pid = Environment.ProcessId, Version = DaemonVersion.Text };
 
-    public DoctorReport Doctor() => new Doctor(RequireAgent(), options.VxlanPort).Examine();
+    public DoctorReport Doctor() => new Doctor(RequireAgent(), options.VxlanPort, _member?.Docker, _dockerPluginError).Examine();
 
     /// <summary>Makes this node the first of a new cluster.</summary>
     public async Task Init(InitRequest request, CancellationToken cancellation)
@@ -140,6 +144,8 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
 
     public async ValueTask DisposeAsync()
     {
+        foreach (var plugin in _dockerPlugins)
+            await plugin.DisposeAsync().ConfigureAwait(false);
         if (_local is not null)
             await _local.StopAsync(TimeSpan.FromSeconds(1)).ConfigureAwait(false);
         if (_member is not null)
@@ -153,6 +159,30 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
         }
         _lock?.Dispose();
         _membershipGate.Dispose();
+    }
+
+    /// <summary>The daemon goes on without Docker when its socket cannot be served: status and doctor say so.</summary>
+    private async Task ServeDocker(IHostApplicationLifetime lifetime)
+    {
+        if (options.DockerPluginSocket is not { } local)
+            return;
+        // Swarm mode takes global drivers from managed plugins only; tools/docker-plugin makes one that leads to this socket.
+        var swarm = Path.Combine(Path.GetDirectoryName(options.Socket)!, "docker-swarm.sock");
+        // The registry of a manager is asked through the API's socket, which comes last.
+        var ready = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        lifetime.ApplicationStarted.Register(ready.SetResult);
+        foreach (var (path, scope) in new[] { (local, PluginScope.Local), (swarm, PluginScope.Global) })
+        {
+            try
+            {
+                _dockerPlugins.Add(await PluginServer.Start(path, scope, ready.Task, () => (_member ?? throw NotMember()).Docker!, loggers).ConfigureAwait(false));
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException or SocketException)
+            {
+                _dockerPluginError = e.Message;
+                Log.DockerNotServed(_logger, path, e.Message);
+            }
+        }
     }
 
     private static async Task RemoveFromRegistry(NodeAgent agent, string nodeId, bool force, CancellationToken cancellation)
@@ -214,6 +244,9 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
     {
         [LoggerMessage(1, LogLevel.Information, "ready on {Socket}: {What}")]
         public static partial void Ready(ILogger logger, string socket, string what);
+
+        [LoggerMessage(3, LogLevel.Error, "docker: plugin socket {Path} is not served: {Reason}")]
+        public static partial void DockerNotServed(ILogger logger, string path, string reason);
 
         [LoggerMessage(2, LogLevel.Information, "node {NodeId}: left the cluster")]
         public static partial void Left(ILogger logger, string nodeId);

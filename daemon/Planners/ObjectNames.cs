@@ -18,4 +18,7 @@ public static class ObjectNames
 
     /// <summary>The bridge port of an endpoint, inside the network's namespace.</summary>
     public static string HostVeth(Endpoint endpoint) => $"ve{endpoint.Id[..Math.Min(VethIdLength, endpoint.Id.Length)]}";
+
+    /// <summary>The container's end of that pair, in the host's namespace until a runtime takes it.</summary>
+    public static string HandOver(Endpoint endpoint) => $"od{endpoint.Id[..Math.Min(VethIdLength, endpoint.Id.Length)]}";
 }

@@ -92,7 +92,7 @@ public static class OverlayPlanner
             Endpoints =
             [
                 .. endpoints
-                    .Where(endpoint => endpoint.NodeId == node.NodeId && endpoint.Kind == EndpointKind.Container && !suppressed.Contains(endpoint.Id))
+                    .Where(endpoint => endpoint.NodeId == node.NodeId && endpoint is { Kind: EndpointKind.Container, Netns.Length: > 0 } && !suppressed.Contains(endpoint.Id))
                     .Select(endpoint => new LocalEndpoint
                     {
                         Id = endpoint.Id,
@@ -100,6 +100,8 @@ public static class OverlayPlanner
                         Netns = endpoint.Netns,
                         NetnsIdentity = endpoint.NetnsIdentity,
                         Interface = endpoint.Interface,
+                        RuntimeConfigured = RuntimeLabels.IsConfiguredByRuntime(endpoint),
+                        HandOver = RuntimeLabels.IsConfiguredByRuntime(endpoint) && endpoint.State == EndpointState.Starting ? ObjectNames.HandOver(endpoint) : null,
                         Mac = MacAddress.Parse(endpoint.Mac),
                         Address4 = endpoint.Address4,
                         Address6 = endpoint.Address6,

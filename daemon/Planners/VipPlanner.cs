@@ -83,7 +83,7 @@ public static class VipPlanner
             Tasks =
             [
                 .. snapshot.EndpointsOf(network)
-                    .Where(endpoint => endpoint.Kind == EndpointKind.Container && endpoint.NodeId == nodeId && !suppressed.Contains(endpoint.Id))
+                    .Where(endpoint => endpoint is { Kind: EndpointKind.Container, Netns.Length: > 0 } && endpoint.NodeId == nodeId && !suppressed.Contains(endpoint.Id))
                     .OrderBy(endpoint => endpoint.Id, StringComparer.Ordinal)
                     .Select(endpoint => new VipTask
                     {

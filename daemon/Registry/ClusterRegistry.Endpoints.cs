@@ -44,20 +44,14 @@ public sealed partial class ClusterRegistry
         string reference, string? network, EndpointUpdateRequest request, string by = "local", CancellationToken cancel = default)
     {
         var id = Resolve.Endpoint(Current, reference, network).Id;
-        if (request.Weight is { } weight)
-            Names.Weight(weight);
         var changes = false;
         var written = await WriteAsync(
             draft =>
             {
                 if (!draft.Snapshot.Endpoints.TryGetValue(id, out var before))
                     throw Refuse.NotFound(Kinds.Endpoint, reference);
-                var after = before with { State = request.State ?? before.State, Weight = request.Weight ?? before.Weight };
-                if (after.State != before.State)
-                    after = after with { StateSinceUnixMs = draft.NowUnixMs };
-                changes = after.State != before.State || after.Weight != before.Weight;
-                if (changes)
-                    draft.Put(after);
+                var after = PlanEndpointChange(draft, before, request);
+                changes = !ReferenceEquals(after, before);
                 return after;
             }, cancel).ConfigureAwait(false);
         if (!changes)
@@ -111,10 +105,7 @@ public sealed partial class ClusterRegistry
             throw Refuse.Conflict("node-not-active", "node", node.Name, $"it takes no new work ({node.Availability})".ToLowerInvariant(),
                 $"activate it with 'overlaynet node activate {node.Name}', or attach on another node");
         var service = string.IsNullOrEmpty(serviceReference) ? null : ServiceOn(draft.Snapshot, network, serviceReference);
-        if (draft.Snapshot.EndpointsNamed(template.Name, network).FirstOrDefault(e => e.Kind == EndpointKind.Container) is { } namesake)
-            throw Refuse.Conflict("name-taken", "name", template.Name,
-                $"an endpoint of network '{network.Name}' on node '{draft.Snapshot.Nodes.GetValueOrDefault(namesake.NodeId)?.Name}' has this name already",
-                "choose another name with --name, or detach that one first");
+        ThrowIfNamed(draft.Snapshot, network, template.Name);
 
         isNew = true;
         draft.GuardAlive(Keys.Network(network.Id));

@@ -138,18 +138,22 @@ public sealed partial class ClusterRegistry
         throw Refuse.Conflict("vni-exhausted", "vni", null, "every VNI is taken", "remove networks that are no longer needed");
     }
 
+    /// <summary>Whether no network and no node's route overlaps a subnet.</summary>
+    internal static bool IsFree(Snapshot snapshot, IPNetwork subnet) =>
+        FindOverlap(snapshot, subnet) is null && FindHostRoute(snapshot, subnet) is null;
+
     private static IPNetwork NextSubnet(Snapshot snapshot)
     {
         foreach (var subnet in NetworkSpec.AutomaticSubnets())
         {
-            if (FindOverlap(snapshot, subnet) is null && FindHostRoute(snapshot, subnet) is null)
+            if (IsFree(snapshot, subnet))
                 return subnet;
         }
         throw Refuse.Conflict("subnet-exhausted", "subnet", null,
             $"every /24 of {NetworkSpec.AutomaticRange} is taken by a network or a node's route", "name a subnet with --subnet");
     }
 
-    private static void CheckOverlap(Snapshot snapshot, IPNetwork subnet, bool allowOverlap)
+    internal static void CheckOverlap(Snapshot snapshot, IPNetwork subnet, bool allowOverlap)
     {
         var field = Prefixes.Bits(subnet.BaseAddress) == 32 ? "subnet" : "subnet6";
         if (FindHostRoute(snapshot, subnet) is var (node, route))

@@ -103,6 +103,9 @@ node:
   address: $(cluster_address "$dir" "$n")
 dns:
   upstreams: [198.51.100.1]
+docker:
+  plugin: $node/docker/plugins/overlaynet.sock
+  socket: $node/docker/docker.sock
 log:
   level: information
 YAML

@@ -1,0 +1,62 @@
+using OverlayNet.Contracts;
+
+namespace OverlayNet.Daemon.Registry;
+
+public sealed partial class ClusterRegistry
+{
+    /// <returns><paramref name="before"/> itself when nothing changes.</returns>
+    private static Endpoint PlanEndpointChange(Draft draft, Endpoint before, EndpointUpdateRequest request)
+    {
+        var network = draft.Snapshot.Networks[before.NetworkId];
+        if (request.Netns is { Length: > 0 } netns && netns[0] != '/')
+            throw Refuse.Invalid("invalid-netns", "netns", netns, "it is not an absolute path", "write it as /run/netns/NAME");
+        var after = before with
+        {
+            State = request.State ?? before.State,
+            Weight = Names.Weight(request.Weight ?? before.Weight),
+            Name = request.Name is null ? before.Name : Names.Label("name", request.Name),
+            ServiceId = request.Service switch
+            {
+                null => before.ServiceId,
+                "" => null,
+                var reference => ServiceOn(draft.Snapshot, network, reference).Id,
+            },
+            Aliases = request.Aliases is null ? before.Aliases : Names.Labels("aliases", request.Aliases),
+            Netns = request.Netns ?? before.Netns,
+            Interface = request.Interface is null ? before.Interface : Names.Interface(request.Interface),
+            Labels = request.Labels is null ? before.Labels : Names.UserLabels(request.Labels),
+        };
+        if (Same(before, after))
+            return before;
+        if (after.State != before.State)
+            after = after with { StateSinceUnixMs = draft.NowUnixMs };
+        draft.Put(after);
+        if (after.Name != before.Name)
+        {
+            ThrowIfNamed(draft.Snapshot, network, after.Name);
+            draft.Release(Keys.EndpointName(network.Id, before.Name));
+            draft.Claim(Keys.EndpointName(network.Id, after.Name), after.Id);
+        }
+        if (after.ServiceId is { } serviceId && serviceId != before.ServiceId)
+        {
+            draft.GuardAlive(Keys.Service(serviceId));
+            draft.Mark(Keys.ServiceMembers(serviceId), after.Id);
+        }
+        return after;
+    }
+
+    private static void ThrowIfNamed(Snapshot snapshot, Network network, string name)
+    {
+        if (snapshot.EndpointsNamed(name, network).FirstOrDefault(e => e.Kind == EndpointKind.Container) is { } namesake)
+            throw Refuse.Conflict("name-taken", "name", name,
+                $"an endpoint of network '{network.Name}' on node '{snapshot.Nodes.GetValueOrDefault(namesake.NodeId)?.Name}' has this name already",
+                "choose another name with --name, or detach that one first");
+    }
+
+    /// <summary>Records compare lists and labels by reference.</summary>
+    private static bool Same(Endpoint before, Endpoint after) =>
+        before == after with { Aliases = before.Aliases, Labels = before.Labels }
+        && before.Aliases.SequenceEqual(after.Aliases)
+        && before.Labels.Count == after.Labels.Count
+        && before.Labels.All(label => after.Labels.TryGetValue(label.Key, out var value) && value == label.Value);
+}
