@@ -9,7 +9,15 @@ using OverlayNet.Dns.Table;
 
 namespace OverlayNet.UnitTests.Dns;
 
+/// <summary>They measure what the process keeps (memory, descriptors), so nothing else runs beside them.</summary>
+[CollectionDefinition(Name, DisableParallelization = true)]
+public sealed class FuzzCollection
+{
+    public const string Name = "dns fuzz";
+}
+
 /// <summary>Mutated packets with fixed seeds; <see cref="FuzzSoakTests"/> has the full counts.</summary>
+[Collection(FuzzCollection.Name)]
 public sealed class FuzzTests
 {
     [Theory]
@@ -98,6 +106,7 @@ public sealed class FuzzTests
 }
 
 /// <summary>The counts that take minutes: ten million packets, a million answers of upstreams, a million packets over sockets.</summary>
+[Collection(FuzzCollection.Name)]
 [Trait("Category", "Soak")]
 public sealed class FuzzSoakTests
 {
