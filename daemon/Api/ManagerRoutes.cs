@@ -59,6 +59,8 @@ internal static class ManagerRoutes
         new(Post, "/v1/nodes/{id}/heartbeat", Access.OwnNode, "Say that a node's daemon lives", Heartbeat,
             Default.HeartbeatRequest, Default.HeartbeatResponse),
 
+        .. VipRoutes.All,
+
         new(Get, "/v1/snapshot", Access.Read, "The whole registry at one revision",
             call => call.AnswerAsync(call.Current.ToContract(), Default.RegistrySnapshot), null, Default.RegistrySnapshot),
         new(Get, "/v1/watch", Access.Read, "Follow the registry: one JSON object a line, see docs/api.md", Watch,

@@ -19,7 +19,9 @@ namespace OverlayNet.Contracts;
         typeof(CamelCaseEnumConverter<NodeState>), typeof(CamelCaseEnumConverter<EndpointMode>),
         typeof(CamelCaseEnumConverter<PortProtocol>), typeof(CamelCaseEnumConverter<PublishMode>), typeof(CamelCaseEnumConverter<PublishPolicy>),
         typeof(CamelCaseEnumConverter<BalancerKind>), typeof(CamelCaseEnumConverter<EndpointState>),
-        typeof(CamelCaseEnumConverter<EndpointKind>)])]
+        typeof(CamelCaseEnumConverter<EndpointKind>), typeof(CamelCaseEnumConverter<FloatingVipMode>),
+        typeof(CamelCaseEnumConverter<FenceProfile>), typeof(CamelCaseEnumConverter<StoreLoss>),
+        typeof(CamelCaseEnumConverter<VipTrackKind>), typeof(CamelCaseEnumConverter<VipLeaseOutcome>)])]
 [JsonSerializable(typeof(Node))]
 [JsonSerializable(typeof(Network))]
 [JsonSerializable(typeof(Service))]
@@ -56,6 +58,18 @@ namespace OverlayNet.Contracts;
 [JsonSerializable(typeof(List<BackendReport>))]
 [JsonSerializable(typeof(DnsQueryReport))]
 [JsonSerializable(typeof(List<string>))]
+[JsonSerializable(typeof(FloatingVip))]
+[JsonSerializable(typeof(List<FloatingVip>))]
+[JsonSerializable(typeof(VipHolder))]
+[JsonSerializable(typeof(VipCreateRequest))]
+[JsonSerializable(typeof(VipMoveRequest))]
+[JsonSerializable(typeof(VipLease))]
+[JsonSerializable(typeof(VipLeaseReading))]
+[JsonSerializable(typeof(VipLeaseCommit))]
+[JsonSerializable(typeof(VipLeaseCommitted))]
+[JsonSerializable(typeof(VipBid))]
+[JsonSerializable(typeof(VipLeaseEvent))]
+[JsonSerializable(typeof(List<VipExplanation>))]
 public sealed partial class OverlayNetJson : JsonSerializerContext;
 
 /// <summary>Enums as camelCase words.</summary>

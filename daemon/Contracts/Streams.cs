@@ -24,8 +24,10 @@ public sealed record RegistryChange
     public Network? Network { get; init; }
     public Service? Service { get; init; }
     public Endpoint? Endpoint { get; init; }
+    public FloatingVip? Vip { get; init; }
+    public VipHolder? VipHolder { get; init; }
 
-    /// <summary>The kind of a deleted object: node, network, service or endpoint.</summary>
+    /// <summary>The kind of a deleted object: node, network, service, endpoint, vip or vip-holder.</summary>
     public string? DeletedKind { get; init; }
     public string? DeletedId { get; init; }
 }
@@ -41,6 +43,8 @@ public sealed record RegistrySnapshot
     public IReadOnlyList<Network> Networks { get; set; } = [];
     public IReadOnlyList<Service> Services { get; set; } = [];
     public IReadOnlyList<Endpoint> Endpoints { get; set; } = [];
+    public IReadOnlyList<FloatingVip> Vips { get; set; } = [];
+    public IReadOnlyList<VipHolder> VipHolders { get; set; } = [];
 }
 
 /// <summary>One event a person may want to read later.</summary>

@@ -50,6 +50,7 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
     private readonly NodeLiveness _liveness;
     private TaskCompletionSource _advanced = NewSignal();
     private Snapshot _current = Snapshot.Empty;
+    private LeaseTable _leases = LeaseTable.Empty;
     private Task _pump = Task.CompletedTask;
     private Task _sweep = Task.CompletedTask;
     private Task _watchNodes = Task.CompletedTask;
@@ -162,7 +163,7 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
         while (true)
         {
             var advanced = Volatile.Read(ref _advanced).Task;
-            if (Current.Revision >= revision)
+            if (Leases.Revision >= revision)
                 return;
             await advanced.WaitAsync(cancel).ConfigureAwait(false);
         }
@@ -190,7 +191,8 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
                 {
                     lock (_gate)
                     {
-                        Feed.Add(_state.Apply(batch), _state.Snapshot);
+                        if (_state.Apply(batch) is { } visible)
+                            Feed.Add(visible, _state.Snapshot);
                         Publish();
                     }
                     next = batch.Revision + 1;
@@ -233,6 +235,7 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
     private void Publish()
     {
         Volatile.Write(ref _current, _state.Snapshot);
+        Volatile.Write(ref _leases, _state.Leases);
         var advanced = Interlocked.Exchange(ref _advanced, NewSignal());
         advanced.TrySetResult();
         Feed.Signal();

@@ -39,15 +39,18 @@ internal sealed class Draft(RegistryState state, long nowUnixMs, TimeSpan quaran
     }
 
     /// <summary>Guards a key to be as it is in memory, absent included.</summary>
-    public void GuardUnchanged(string key) => _guards[key] = Guard.Unchanged(key, State.Key(key).Mod);
+    public void GuardUnchanged(string key) => _guards[key] = Store.Guard.Unchanged(key, State.Key(key).Mod);
+
+    /// <summary>A guard on a key that is not among the objects in memory.</summary>
+    public void Guard(Guard guard) => _guards[guard.Key] = guard;
 
     /// <summary>Guards an object not to be removed; changes of it do not matter.</summary>
-    public void GuardAlive(string key) => _guards.TryAdd(key, Guard.Alive(key, State.Key(key).Create));
+    public void GuardAlive(string key) => _guards.TryAdd(key, Store.Guard.Alive(key, State.Key(key).Create));
 
     /// <summary>Puts a key that must not exist yet.</summary>
     public void Claim(string key, string owner)
     {
-        _guards[key] = Guard.Absent(key);
+        _guards[key] = Store.Guard.Absent(key);
         Mark(key, owner);
     }
 
@@ -66,6 +69,8 @@ internal sealed class Draft(RegistryState state, long nowUnixMs, TimeSpan quaran
     public void Put(Service service) => Put(Keys.Service(service.Id), service, OverlayNetJson.Default.Service);
 
     public void Put(Endpoint endpoint) => Put(Keys.Endpoint(endpoint.Id), endpoint, OverlayNetJson.Default.Endpoint);
+
+    public void Put(FloatingVip vip) => Put(Keys.Vip(vip.Id), vip, OverlayNetJson.Default.FloatingVip);
 
     /// <summary>Deletes an object, provided that it is still as it was.</summary>
     public void Delete(string key)
@@ -120,7 +125,7 @@ internal sealed class Draft(RegistryState state, long nowUnixMs, TimeSpan quaran
     public void Forget(string networkId, IPAddress address, AddressEntry entry)
     {
         var key = Keys.Address(networkId, address);
-        _guards[key] = Guard.Unchanged(key, entry.ModRevision);
+        _guards[key] = Store.Guard.Unchanged(key, entry.ModRevision);
         _deletes.Add(key);
     }
 
@@ -139,7 +144,7 @@ internal sealed class Draft(RegistryState state, long nowUnixMs, TimeSpan quaran
     private void Take(AddressTable table, Network network, IPAddress address, string ownerKey)
     {
         var key = Keys.Address(network.Id, address);
-        _guards[key] = Guard.Unchanged(key, table.Entries.GetValueOrDefault(address).ModRevision);
+        _guards[key] = Store.Guard.Unchanged(key, table.Entries.GetValueOrDefault(address).ModRevision);
         Write(key, AddressValue.Of(ownerKey));
         table.Pending.Add(address);
         _pending.Add((table, address));

@@ -63,5 +63,34 @@ internal static class Keys
     /// <summary>Put by every endpoint created on a node, for the guards of the node's removal and of its own endpoints'.</summary>
     public static string NodeMembers(string nodeId) => $"idx/node-members/{nodeId}";
 
+    /// <summary>
+    /// Leases and bids of floating VIPs: they change with every renewal, so they are no part of snapshots and make no revision
+    /// that agents have to hear of.
+    /// </summary>
+    public const string LeasePrefix = "lease/";
+
+    public const string VipAddressPrefix = "idx/vip-address/";
+
+    public static string Vip(string id) => $"{Kinds.Vip}/{id}";
+
+    public static string VipHolder(string set) => $"{Kinds.VipHolder}/{set}";
+
+    public static string VipName(string name) => $"idx/vip-name/{name}";
+
+    /// <summary>One virtual router's number on one interface name, which stands for the segment.</summary>
+    public static string VipVrid(string networkInterface, int vrid) => $"idx/vip-vrid/{networkInterface}/{vrid}";
+
+    /// <summary>Who has a floating address (the VIP's id), or until when it rests (<c>freed/UNIX-MS</c>).</summary>
+    public static string VipAddress(IPAddress address) => $"{VipAddressPrefix}{Hex(address)}";
+
+    /// <summary>Put by every VIP that joins or leaves a sync group, which checks what its members must have in common.</summary>
+    public static string VipGroup(string name) => $"idx/vip-group/{name}";
+
+    public static string Lease(string set) => $"{LeasePrefix}{set}/record";
+
+    public static string Bid(string set, string nodeId) => $"{BidPrefix(set)}{nodeId}";
+
+    public static string BidPrefix(string set) => $"{LeasePrefix}{set}/bid/";
+
     private static string Hex(IPAddress address) => Convert.ToHexStringLower(address.GetAddressBytes());
 }

@@ -7,4 +7,10 @@ public static class Kinds
     public const string Network = "network";
     public const string Service = "service";
     public const string Endpoint = "endpoint";
+
+    /// <summary>A floating VIP.</summary>
+    public const string Vip = "vip";
+
+    /// <summary>Who holds a set of floating VIPs; its id is the set's.</summary>
+    public const string VipHolder = "vip-holder";
 }

@@ -27,6 +27,12 @@ internal sealed class RegistryState
 
     public int LastVni { get; private set; }
 
+    /// <summary>Leases and bids of floating VIPs.</summary>
+    public LeaseTable Leases { get; private set; } = LeaseTable.Empty;
+
+    /// <summary>Who has a floating address, or until when it rests.</summary>
+    public VipAddressTable VipAddresses { get; } = new();
+
     public IReadOnlyDictionary<string, AddressTable> AddressTables => _addresses;
 
     public KeyRevisions Key(string key) => _keys.GetValueOrDefault(key);
@@ -45,7 +51,10 @@ internal sealed class RegistryState
         foreach (var table in _addresses.Values)
             table.Entries.Clear();
         LastVni = 0;
+        VipAddresses.Clear();
         var (nodes, networks, services, endpoints) = (new List<Node>(), new List<Network>(), new List<Service>(), new List<Endpoint>());
+        var (vips, holders) = (new List<FloatingVip>(), new List<VipHolder>());
+        Leases = LeaseTable.Empty with { Incarnation = identity.Incarnation, Revision = all.Revision };
         var cluster = new ClusterRecord();
         foreach (var item in all.Items)
         {
@@ -60,6 +69,10 @@ internal sealed class RegistryState
                 services.Add(change.Service);
             if (change?.Endpoint is not null)
                 endpoints.Add(change.Endpoint);
+            if (change?.Vip is not null)
+                vips.Add(change.Vip);
+            if (change?.VipHolder is not null)
+                holders.Add(change.VipHolder);
         }
         Dc = cluster.Dc;
         Snapshot = Snapshot.From(new RegistrySnapshot
@@ -72,11 +85,16 @@ internal sealed class RegistryState
             Networks = networks,
             Services = services,
             Endpoints = endpoints,
+            Vips = vips,
+            VipHolders = holders,
         });
     }
 
-    /// <returns>What agents have to know of the batch: possibly no change at all, but a revision.</returns>
-    public WatchMessage Apply(WatchBatch batch)
+    /// <returns>
+    /// What agents have to know of the batch: possibly no change at all, but a revision; null for renewals of leases, which
+    /// nobody follows by snapshot.
+    /// </returns>
+    public WatchMessage? Apply(WatchBatch batch)
     {
         var changes = new List<RegistryChange>();
         foreach (var change in batch.Changes)
@@ -84,6 +102,9 @@ internal sealed class RegistryState
             if (Index(change) is { } visible)
                 changes.Add(visible);
         }
+        Leases = Leases with { Revision = batch.Revision };
+        if (batch.Changes.All(change => change.Key.StartsWith(Keys.LeasePrefix, StringComparison.Ordinal)))
+            return null;
         var message = new WatchMessage { Incarnation = Snapshot.Incarnation, Revision = batch.Revision, Changes = changes };
         Snapshot = Snapshot.Apply(message);
         return message;
@@ -97,6 +118,13 @@ internal sealed class RegistryState
             IndexAddress(change);
             return null;
         }
+        if (change.Key.StartsWith(Keys.LeasePrefix, StringComparison.Ordinal))
+        {
+            Leases = Leases.With(change);
+            return null;
+        }
+        if (change.Key.StartsWith(Keys.VipAddressPrefix, StringComparison.Ordinal))
+            VipAddresses.Index(change);
         if (change.Value is null)
             _keys.Remove(change.Key);
         else
@@ -114,7 +142,7 @@ internal sealed class RegistryState
         if (slash < 0)
             return null;
         var kind = change.Key[..slash];
-        if (kind is not (Kinds.Node or Kinds.Network or Kinds.Service or Kinds.Endpoint))
+        if (kind is not (Kinds.Node or Kinds.Network or Kinds.Service or Kinds.Endpoint or Kinds.Vip or Kinds.VipHolder))
             return null;
         if (change.Value is null)
             return new RegistryChange { DeletedKind = kind, DeletedId = change.Key[(slash + 1)..] };
@@ -124,6 +152,8 @@ internal sealed class RegistryState
             Kinds.Node => new RegistryChange { Node = JsonSerializer.Deserialize(value, OverlayNetJson.Default.Node) },
             Kinds.Network => new RegistryChange { Network = JsonSerializer.Deserialize(value, OverlayNetJson.Default.Network) },
             Kinds.Service => new RegistryChange { Service = JsonSerializer.Deserialize(value, OverlayNetJson.Default.Service) },
+            Kinds.Vip => new RegistryChange { Vip = JsonSerializer.Deserialize(value, OverlayNetJson.Default.FloatingVip) },
+            Kinds.VipHolder => new RegistryChange { VipHolder = JsonSerializer.Deserialize(value, OverlayNetJson.Default.VipHolder) },
             _ => new RegistryChange { Endpoint = JsonSerializer.Deserialize(value, OverlayNetJson.Default.Endpoint) },
         };
     }

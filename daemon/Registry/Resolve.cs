@@ -23,6 +23,15 @@ public static class Resolve
         _ => throw Refuse.NotFound(Kinds.Network, reference),
     };
 
+    /// <exception cref="RegistryException">Unknown (404) or ambiguous (409).</exception>
+    public static FloatingVip Vip(Snapshot snapshot, string reference) => snapshot.FindVip(reference) switch
+    {
+        { Value: { } vip } => vip,
+        { Ambiguous: true } several => throw Refuse.Ambiguous(
+            Kinds.Vip, reference, several.Candidates.Select(v => v.Id), "give more of the id"),
+        _ => throw Refuse.NotFound(Kinds.Vip, reference),
+    };
+
     /// <param name="network">Name or id of the network; null: all.</param>
     /// <exception cref="RegistryException">Unknown (404) or ambiguous (409).</exception>
     public static Service Service(Snapshot snapshot, string reference, string? network = null) =>

@@ -30,6 +30,8 @@ public sealed class Snapshot
         Networks = from.Networks.ToImmutable();
         Services = from.Services.ToImmutable();
         Endpoints = from.Endpoints.ToImmutable();
+        Vips = from.Vips.ToImmutable();
+        VipHolders = from.VipHolders.ToImmutable();
         _byName = from.ByName.ToImmutable();
         _serviceEndpoints = from.ServiceEndpoints.ToImmutable();
         _networkEndpoints = from.NetworkEndpoints.ToImmutable();
@@ -60,6 +62,12 @@ public sealed class Snapshot
     /// <summary>By id.</summary>
     public ImmutableDictionary<string, Endpoint> Endpoints { get; }
 
+    /// <summary>Floating VIPs by id.</summary>
+    public ImmutableDictionary<string, FloatingVip> Vips { get; }
+
+    /// <summary>By lease set; absent: never held.</summary>
+    public ImmutableDictionary<string, VipHolder> VipHolders { get; }
+
     public static Snapshot From(RegistrySnapshot contract)
     {
         var builder = new Builder
@@ -77,6 +85,10 @@ public sealed class Snapshot
             builder.Put(service);
         foreach (var endpoint in contract.Endpoints)
             builder.Put(endpoint);
+        foreach (var vip in contract.Vips)
+            builder.Put(vip);
+        foreach (var holder in contract.VipHolders)
+            builder.VipHolders[holder.Set] = holder;
         return new Snapshot(builder);
     }
 
@@ -91,6 +103,8 @@ public sealed class Snapshot
         Networks = Ordered(Networks),
         Services = Ordered(Services),
         Endpoints = Ordered(Endpoints),
+        Vips = Ordered(Vips),
+        VipHolders = Ordered(VipHolders),
     };
 
     /// <summary>
@@ -128,6 +142,9 @@ public sealed class Snapshot
     /// <param name="networkId">Id of the network to look in; null: all, where equal names make the reference ambiguous.</param>
     public Lookup<Endpoint> FindEndpoint(string reference, string? networkId = null) =>
         Find(Endpoints, Kinds.Endpoint, networkId, reference, e => e.Id, e => networkId is null || e.NetworkId == networkId);
+
+    /// <summary>By id, name, or the beginning of an id.</summary>
+    public Lookup<FloatingVip> FindVip(string reference) => Find(Vips, Kinds.Vip, "", reference, v => v.Id);
 
     /// <summary>The endpoints behind a service, in no particular order.</summary>
     public IEnumerable<Endpoint> EndpointsOf(Service service) => Members(_serviceEndpoints, service.Id, Endpoints);
@@ -198,6 +215,8 @@ public sealed class Snapshot
             Networks = from.Networks.ToBuilder();
             Services = from.Services.ToBuilder();
             Endpoints = from.Endpoints.ToBuilder();
+            Vips = from.Vips.ToBuilder();
+            VipHolders = from.VipHolders.ToBuilder();
             ByName = from._byName.ToBuilder();
             ServiceEndpoints = from._serviceEndpoints.ToBuilder();
             NetworkEndpoints = from._networkEndpoints.ToBuilder();
@@ -213,6 +232,8 @@ public sealed class Snapshot
         public ImmutableDictionary<string, Network>.Builder Networks { get; } = ImmutableDictionary.CreateBuilder<string, Network>();
         public ImmutableDictionary<string, Service>.Builder Services { get; } = ImmutableDictionary.CreateBuilder<string, Service>();
         public ImmutableDictionary<string, Endpoint>.Builder Endpoints { get; } = ImmutableDictionary.CreateBuilder<string, Endpoint>();
+        public ImmutableDictionary<string, FloatingVip>.Builder Vips { get; } = ImmutableDictionary.CreateBuilder<string, FloatingVip>();
+        public ImmutableDictionary<string, VipHolder>.Builder VipHolders { get; } = ImmutableDictionary.CreateBuilder<string, VipHolder>();
         public ImmutableDictionary<string, ImmutableHashSet<string>>.Builder ByName { get; } = Index();
         public ImmutableDictionary<string, ImmutableHashSet<string>>.Builder ServiceEndpoints { get; } = Index();
         public ImmutableDictionary<string, ImmutableHashSet<string>>.Builder NetworkEndpoints { get; } = Index();
@@ -229,6 +250,10 @@ public sealed class Snapshot
                 Put(change.Service);
             if (change.Endpoint is not null)
                 Put(change.Endpoint);
+            if (change.Vip is not null)
+                Put(change.Vip);
+            if (change.VipHolder is not null)
+                VipHolders[change.VipHolder.Set] = change.VipHolder;
             if (change.DeletedId is not null)
                 Delete(change.DeletedKind, change.DeletedId);
         }
@@ -268,10 +293,23 @@ public sealed class Snapshot
                 Add(ServiceEndpoints, endpoint.ServiceId, endpoint.Id);
         }
 
+        public void Put(FloatingVip vip)
+        {
+            Delete(Kinds.Vip, vip.Id);
+            Vips[vip.Id] = vip;
+            Add(ByName, NameKey(Kinds.Vip, "", vip.Name), vip.Id);
+        }
+
         private void Delete(string? kind, string id)
         {
             switch (kind)
             {
+                case Kinds.Vip when Vips.Remove(id, out var vip):
+                    Remove(ByName, NameKey(Kinds.Vip, "", vip.Name), id);
+                    break;
+                case Kinds.VipHolder:
+                    VipHolders.Remove(id);
+                    break;
                 case Kinds.Node when Nodes.Remove(id, out var node):
                     Remove(ByName, NameKey(Kinds.Node, "", node.Name), id);
                     break;
