@@ -66,6 +66,7 @@ internal static class CommandLine
             AttachCommand.Create(shell),
             DetachCommand.Create(shell),
             EndpointCommands.Create(shell),
+            VipCommands.Create(shell),
             RunCommand.Create(shell),
             DnsCommands.Create(shell),
             StatusCommand.Create(shell),

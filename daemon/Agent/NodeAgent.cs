@@ -1,6 +1,7 @@
 using System.Net;
 using System.Security.Cryptography;
 using OverlayNet.Contracts;
+using OverlayNet.Daemon.Agent.FloatingVips;
 using OverlayNet.Daemon.Configuration;
 using OverlayNet.Daemon.Diagnosis;
 using OverlayNet.Daemon.Keeper;
@@ -63,6 +64,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
         Attachments = new Attachments(membership.NodeId, registry, Follower, Reconciler, () => DefaultMtu, loggers.CreateLogger<Attachments>());
         Heartbeat = new Heartbeat(registry, options.HeartbeatInterval, Compose, loggers.CreateLogger<Heartbeat>());
         Registry = registry;
+        FloatingVips = new FloatingVipRunner(membership.NodeId, options.State, registry, Follower, (kind, action, name, message, revision) => events.Append(kind, action, name, message, revision), time, loggers);
     }
 
     public Membership Membership { get; }
@@ -74,6 +76,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
     public Attachments Attachments { get; }
     public Withdrawals Withdrawals { get; }
     public Heartbeat Heartbeat { get; }
+    public FloatingVipRunner FloatingVips { get; }
     public DnsServer Dns { get; }
     public IReadOnlyList<KernelFeature> Features { get; }
 
@@ -88,7 +91,11 @@ internal sealed partial class NodeAgent : IAsyncDisposable
         _running.Add(FinishStarted(_stop.Token));
         Reconciler.Start(_stop.Token);
         Heartbeat.Start();
+        FloatingVips.Start();
     }
+
+    /// <summary>Hands over this node's floating VIPs, while the registry can still be told: the first thing of a stop.</summary>
+    public void ReleaseVips() => FloatingVips.Dispose();
 
     /// <summary>Stops without touching the kernel: what is there goes on, and the successor adopts it.</summary>
     public async ValueTask DisposeAsync()
@@ -105,6 +112,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
     public async Task Remove()
     {
         await Stop().ConfigureAwait(false);
+        FloatingVips.Remove();
         Plane.Clear(Follower.Current);
         _keeper.Quit();
     }
@@ -113,6 +121,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
     {
         if (_stop.IsCancellationRequested)
             return;
+        ReleaseVips();
         await _stop.CancelAsync().ConfigureAwait(false);
         Heartbeat.Dispose();
         _monitor.Dispose();

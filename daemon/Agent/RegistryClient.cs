@@ -13,7 +13,7 @@ namespace OverlayNet.Daemon.Agent;
 /// The agent's way to the registry: a manager's HTTP API, over mutual TLS, or over the unix socket of its own node when
 /// that is a manager. Managers are asked in turn until one answers.
 /// </summary>
-public sealed class RegistryClient(HttpClient http, IReadOnlyList<Uri> managers, TimeProvider time)
+public sealed partial class RegistryClient(HttpClient http, IReadOnlyList<Uri> managers, TimeProvider time)
 {
     private int _current;
     private long _lastAnswer;

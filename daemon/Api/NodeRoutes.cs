@@ -51,6 +51,9 @@ internal static class NodeRoutes
         new(Get, "/v1/events", Access.Local, "What happened: one JSON object a line", call => Events(call, daemon.RequireAgent().Events),
             null, Default.ClusterEvent, ContentType: "application/x-ndjson",
             Query: [("since", "a sequence number, or a duration such as 10m"), ("follow", "true: also what is to come")]),
+        new(Get, "/v1/vip-explain", Access.Local, "What this node has to do with its floating VIPs, and why",
+            call => call.AnswerAsync(VipExplainer.Explain(daemon.RequireAgent(), call.Query("vip")), Default.ListVipExplanation), null, Default.ListVipExplanation,
+            Query: [("vip", "name or id; absent: all")]),
         new(Get, "/v1/dns/query", Access.Local, "What this node would answer, and why", async call => await call.AnswerAsync(
             await DnsReports.Query(daemon.RequireAgent(), call.Query("name") ?? "", call.Query("type") ?? "A", call.Query("from") ?? "").ConfigureAwait(false),
             Default.DnsQueryReport).ConfigureAwait(false), null, Default.DnsQueryReport,

@@ -19,6 +19,9 @@ internal static class VipRoutes
         new("DELETE", "/v1/vips/{ref}", Access.Manage, "Remove a floating VIP", Remove, null, Default.FloatingVip),
         new("POST", "/v1/vips/{ref}/move", Access.Manage, "Ask the holder to hand a floating VIP to a node", Move, Default.VipMoveRequest, Default.FloatingVip),
 
+        new("GET", "/v1/vip-holders", Access.Read, "Who holds which floating VIPs, and the epochs",
+            call => call.AnswerAsync([.. call.Current.VipHolders.Values.OrderBy(holder => holder.Set, StringComparer.Ordinal)], Default.ListVipHolder), null, Default.ListVipHolder),
+
         new("GET", "/v1/vip-leases", Access.OwnNode, "Follow the leases and bids of a node's floating VIPs: one JSON object a line", Watch,
             null, Default.VipLeaseEvent, ContentType: "application/x-ndjson",
             Query: [("node", "id of the node"), ("after", "the newest revision the caller has; absent: none")]),

@@ -1,4 +1,5 @@
 using System.Net;
+using System.Text.Json.Serialization;
 
 namespace OverlayNet.Contracts;
 
@@ -139,6 +140,7 @@ public sealed record FloatingVip
     public long CreatedAtUnixMs { get; init; }
 
     /// <summary>The lease's key: one lease per set of VIPs that move together.</summary>
+    [JsonIgnore]
     public string LeaseSet => SyncGroup is null ? Id : $"group-{SyncGroup}";
 }
 
@@ -221,9 +223,18 @@ public sealed record VipLease
     public bool Pinned { get; init; }
 }
 
-/// <param name="Lease">Null: no such key.</param>
-/// <param name="Revision">Of the key's last change; 0 when absent.</param>
-public sealed record VipLeaseReading(string Set, VipLease? Lease, long Revision, long Incarnation);
+/// <summary>A lease as it was read.</summary>
+public sealed record VipLeaseReading
+{
+    public required string Set { get; init; }
+
+    /// <summary>Null: no such key.</summary>
+    public VipLease? Lease { get; init; }
+
+    /// <summary>Of the key's last change; 0 when absent.</summary>
+    public long Revision { get; init; }
+    public long Incarnation { get; init; }
+}
 
 /// <summary>From an agent to a manager: write the lease if its key is still at that revision of that incarnation.</summary>
 public sealed record VipLeaseCommit
@@ -243,8 +254,13 @@ public enum VipLeaseOutcome
     Unknown,
 }
 
-/// <param name="Revision">With <see cref="VipLeaseOutcome.Committed"/>: the key's new revision.</param>
-public sealed record VipLeaseCommitted(VipLeaseOutcome Outcome, long Revision);
+public sealed record VipLeaseCommitted
+{
+    public VipLeaseOutcome Outcome { get; init; }
+
+    /// <summary>With <see cref="VipLeaseOutcome.Committed"/>: the key's new revision.</summary>
+    public long Revision { get; init; }
+}
 
 /// <summary>A wish to hold a set.</summary>
 public sealed record VipBid

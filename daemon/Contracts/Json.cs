@@ -61,6 +61,7 @@ namespace OverlayNet.Contracts;
 [JsonSerializable(typeof(FloatingVip))]
 [JsonSerializable(typeof(List<FloatingVip>))]
 [JsonSerializable(typeof(VipHolder))]
+[JsonSerializable(typeof(List<VipHolder>))]
 [JsonSerializable(typeof(VipCreateRequest))]
 [JsonSerializable(typeof(VipMoveRequest))]
 [JsonSerializable(typeof(VipLease))]

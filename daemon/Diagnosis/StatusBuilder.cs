@@ -34,6 +34,7 @@ internal static class StatusBuilder
             Parts =
             [
                 .. agent.Plane.Parts,
+                VipExplainer.Part(agent),
                 new PartStatus
                 {
                     Name = "agent",

@@ -146,6 +146,8 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
     {
         foreach (var plugin in _dockerPlugins)
             await plugin.DisposeAsync().ConfigureAwait(false);
+        // Before the sockets close: on a manager the agent reaches the registry by the local one.
+        _member?.Agent.ReleaseVips();
         if (_local is not null)
             await _local.StopAsync(TimeSpan.FromSeconds(1)).ConfigureAwait(false);
         if (_member is not null)

@@ -28,8 +28,8 @@ public sealed partial class ClusterRegistry
             // Read after the page: a restore in between makes the incarnation too new, never too old.
             var incarnation = _store.Identity.Incarnation;
             return page.Items is [{ } item] && item.Key == key
-                ? new VipLeaseReading(set, LeaseTable.ReadLease(item), item.ModRevision, incarnation)
-                : new VipLeaseReading(set, null, 0, incarnation);
+                ? new VipLeaseReading { Set = set, Lease = LeaseTable.ReadLease(item), Revision = item.ModRevision, Incarnation = incarnation }
+                : new VipLeaseReading { Set = set, Incarnation = incarnation };
         }
         catch (RegistryStoreException e)
         {
@@ -47,7 +47,7 @@ public sealed partial class ClusterRegistry
             throw Refuse.NotFound(Kinds.Vip, set);
         var lease = request.Lease;
         if (lease.Incarnation > request.GuardIncarnation || request.GuardIncarnation != _store.Identity.Incarnation)
-            return new VipLeaseCommitted(VipLeaseOutcome.Conflict, 0);
+            return new VipLeaseCommitted { Outcome = VipLeaseOutcome.Conflict };
         if (lease.Holder is { } holder && (!snapshot.Nodes.TryGetValue(holder, out var node) || FloatingVipRules.PriorityOf(vips[0], node) == 0))
             throw Refuse.Conflict("not-a-candidate", "holder", holder, "this node may not hold the VIP", "give it a priority, or the labels the VIP asks for");
         if (table.Leases.TryGetValue(set, out var known) && known.Revision == request.GuardRevision && !Follows(known.Value, lease))
@@ -79,9 +79,9 @@ public sealed partial class ClusterRegistry
                 RecordMove(vips, lease, by, result.Revision);
             return result.Outcome switch
             {
-                CommitOutcome.Committed => new VipLeaseCommitted(VipLeaseOutcome.Committed, result.Revision),
-                CommitOutcome.GuardFailed => new VipLeaseCommitted(VipLeaseOutcome.Conflict, 0),
-                _ => new VipLeaseCommitted(VipLeaseOutcome.Unknown, 0),
+                CommitOutcome.Committed => new VipLeaseCommitted { Outcome = VipLeaseOutcome.Committed, Revision = result.Revision },
+                CommitOutcome.GuardFailed => new VipLeaseCommitted { Outcome = VipLeaseOutcome.Conflict },
+                _ => new VipLeaseCommitted { Outcome = VipLeaseOutcome.Unknown },
             };
         }
         catch (RegistryStoreException e)
@@ -149,7 +149,7 @@ public sealed partial class ClusterRegistry
                 if (!sent.TryGetValue(set, out var revision) || revision != lease.Revision)
                 {
                     sent[set] = lease.Revision;
-                    yield return new VipLeaseEvent { Set = set, Revision = table.Revision, Reading = new VipLeaseReading(set, lease.Value, lease.Revision, table.Incarnation) };
+                    yield return new VipLeaseEvent { Set = set, Revision = table.Revision, Reading = new VipLeaseReading { Set = set, Lease = lease.Value, Revision = lease.Revision, Incarnation = table.Incarnation } };
                 }
                 foreach (var bid in table.Bids.Values.Where(bid => bid.Value.Set == set && bid.Revision > bidsAfter).OrderBy(bid => bid.Revision))
                     yield return new VipLeaseEvent { Set = set, Revision = bid.Revision, Bid = bid.Value.Bid };

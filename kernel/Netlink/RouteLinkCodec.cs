@@ -7,6 +7,8 @@ internal static class RouteLinkCodec
 {
     internal const ushort IfName = 3;
     private const ushort Address = 1, Mtu = 4, LinkIndex = 5, Master = 10, LinkInfo = 18, Alias = 20, NetnsFd = 28, LinkNetnsId = 37;
+    private const ushort MacvlanMode = 1;
+    private const uint MacvlanPrivate = 1; // linux/if_link.h
     private const ushort InfoKind = 1, InfoData = 2, InfoSlaveKind = 4, InfoSlaveData = 5;
     private const ushort BridgeForwardDelay = 1, BridgeAgeing = 4, BridgeStp = 5, BridgeVlanFiltering = 7, BridgeMulticastSnooping = 23, BridgeDefaultPvid = 39;
     private const ushort PortHairpin = 4, PortLearning = 8, PortUnicastFlood = 9, PortMulticastFlood = 27, PortBroadcastFlood = 30, PortNeighbourSuppress = 32, PortIsolated = 33;
@@ -21,6 +23,8 @@ internal static class RouteLinkCodec
         WriteCommon(ref writer, spec.Mac, spec.Mtu, spec.NetnsFd);
         if (spec.Master is { } master)
             writer.I32(Master, master);
+        if (spec is MacvlanSpec { Parent: var parent })
+            writer.I32(LinkIndex, parent);
         var info = writer.BeginNest(LinkInfo);
         writer.String(InfoKind, spec.Kind);
         var data = writer.BeginNest(InfoData);
@@ -38,6 +42,9 @@ internal static class RouteLinkCodec
                 writer.String(IfName, veth.PeerName);
                 WriteCommon(ref writer, veth.PeerMac, veth.PeerMtu, veth.PeerNetnsFd);
                 writer.EndNest(peer);
+                break;
+            case MacvlanSpec:
+                writer.U32(MacvlanMode, MacvlanPrivate);
                 break;
         }
         writer.EndNest(data);

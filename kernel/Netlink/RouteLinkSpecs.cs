@@ -156,6 +156,15 @@ public sealed record VethSpec : LinkSpec
     public int? PeerNetnsFd { get; init; }
 }
 
+/// <summary>A link of its own MAC address on top of another (macvlan in private mode: those of one parent do not reach each other).</summary>
+public sealed record MacvlanSpec : LinkSpec
+{
+    public override string Kind => "macvlan";
+
+    /// <summary>Index of the link below.</summary>
+    public required int Parent { get; init; }
+}
+
 /// <summary>Any other kind without settings of its own: <c>dummy</c>, <c>ifb</c>.</summary>
 public sealed record PlainLinkSpec(string LinkKind) : LinkSpec
 {

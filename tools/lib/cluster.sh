@@ -202,7 +202,7 @@ cluster_down() {
         for id in $(grep -ohE '"nodeId": *"[^"]+"' "$dir/nodes/$n/state/identity/node.json" 2>/dev/null | cut -d'"' -f4); do
             for name in $(ls /run/netns 2>/dev/null | grep "^on-${id:0:6}-"); do cluster_remove_namespace "$name"; done
             # The last pin of a BPF link detaches it.
-            rm -rf "/sys/fs/bpf/overlaynet/${id:0:6}"
+            rm -rf "/sys/fs/bpf/overlaynet/${id:0:6}" /sys/fs/bpf/overlaynet-vip/"${id:0:6}"-*
         done
         cluster_remove_namespace "${prefix}n$n"
     done

@@ -22,19 +22,22 @@ public sealed partial class FencedVip : IDisposable, IVrrpCompanion
     private readonly ManualResetEventSlim _released = new();
     private readonly VrrpRunner _runner;
     private readonly IDisposable _watch;
+    private readonly Action<FenceOutput>? _told;
     private ImmutableDictionary<(string, long), Action<FenceInput.PromiseAnswered>> _questions = ImmutableDictionary<(string, long), Action<FenceInput.PromiseAnswered>>.Empty;
     private FenceNode _node;
 
     /// <summary>Starts fenced: gate shut, stale addresses removed, lease read.</summary>
     /// <param name="gate">Shut already; owned and disposed with this.</param>
     /// <param name="netns">Where the interfaces are; null: the process's. Only used to start.</param>
+    /// <param name="observer">Called on the routers' thread with everything the routers ask for, after it was done.</param>
+    /// <param name="told">The same for the fence.</param>
     /// <exception cref="KernelException">The kernel refused a socket, or an interface is missing.</exception>
     /// <exception cref="ArgumentException">The configuration is refused; names the field and the remedy.</exception>
     public FencedVip(
         FenceConfig config, int priority, ImmutableArray<VrrpMember> members, IFenceGate gate, ILeaseStore store, ILogger logger,
-        IPromisePeers? peers = null, NetworkNamespace? netns = null, Action<int, VrrpOutput>? observer = null)
+        IPromisePeers? peers = null, NetworkNamespace? netns = null, Action<int, VrrpOutput>? observer = null, Action<FenceOutput>? told = null)
     {
-        (_config, _gate, _store, _peers, _logger) = (config, gate, store, peers, logger);
+        (_config, _gate, _store, _peers, _logger, _told) = (config, gate, store, peers, logger, told);
         _node = FenceNode.Create(config, priority);
         _runner = new VrrpRunner([.. members.Select(m => m with { Config = m.Config with { Fenced = true } })], logger, netns, observer, this);
         _runner.Post(() => Step(new FenceInput.Started()));
@@ -109,7 +112,11 @@ public sealed partial class FencedVip : IDisposable, IVrrpCompanion
         var (node, outputs) = FenceMachine.Step(_node, BootClock.Now, input);
         Volatile.Write(ref _node, node);
         foreach (var output in outputs)
+        {
             Do(output);
+            _told?.Invoke(output);
+        }
+
         if (node.Withdrawn)
             CheckReleased();
     }

@@ -22,7 +22,8 @@ public sealed record FenceGateConfig
 {
     /// <summary>Names kernel objects; letters, digits and dashes, at most 40.</summary>
     public required string Name { get; init; }
-    public required string Interface { get; init; }
+    /// <summary>Where the virtual routers run and announcements go out; everything else is kept on every interface.</summary>
+    public required IReadOnlyList<string> Interfaces { get; init; }
     public required IReadOnlyList<System.Net.IPAddress> Addresses { get; init; }
 
     /// <summary>VRIDs whose advertisements must not leave.</summary>

@@ -7,8 +7,8 @@ using OverlayNet.Kernel.Netlink;
 namespace OverlayNet.Vip.Fence;
 
 /// <summary>
-/// The gate in nftables: ARP and IP in and out on every interface, local clients, neighbour discovery, protocol 112 of the
-/// VRIDs, and announcements at the interface's egress, where packet sockets pass too. Its deadline is a time of day
+/// The gate in nftables: ARP and IP in and out on every interface, passed on or not, local clients, neighbour discovery, protocol
+/// 112 of the VRIDs, and announcements at the interfaces' egress, where packet sockets pass too. Its deadline is a time of day
 /// (<c>meta time</c>): a step of the wall clock backwards holds it open for longer, which <see cref="BpfGate"/> does not do.
 /// </summary>
 /// <remarks>
@@ -18,7 +18,9 @@ namespace OverlayNet.Vip.Fence;
 public sealed class NftGate : IFenceGate
 {
     private const string Lease = "lease";
-    private const int BeforeConntrack = -350;
+
+    // Before destinations are translated and after sources are: also what is passed on to a service's balancer has the VIP then.
+    private const int BeforeConntrack = -350, AfterTranslation = 350;
     private const byte Icmp6 = 58, Vrrp = 112, NeighbourSolicitation = 135, NeighbourAdvertisement = 136;
     // Offsets in an ARP packet over Ethernet and in a neighbour discovery message.
     private const int ArpSender = 14, ArpTarget = 24, NdTarget = 8, Ip6Header = 40, Ip6NextHeader = 6;
@@ -35,8 +37,7 @@ public sealed class NftGate : IFenceGate
     public NftGate(FenceGateConfig config)
     {
         _config = config;
-        var table = $"overlaynet-vip-{config.Name}";
-        (_arp, _inet, _netdev) = (new(NfFamily.Arp, table), new(NfFamily.Inet, table), new(NfFamily.Netdev, table));
+        (_arp, _inet, _netdev) = Tables(config.Name);
         _nftables = NfTables.Open();
         try
         {
@@ -80,15 +81,27 @@ public sealed class NftGate : IFenceGate
         }
     }
 
-    public void Remove()
+    public void Remove() => Remove(_nftables, _config.Name);
+
+    /// <summary>Takes away the gate that an earlier process left under a name; none is fine.</summary>
+    public static void Remove(string name)
+    {
+        using var nftables = NfTables.Open();
+        Remove(nftables, name);
+    }
+
+    public void Dispose() => _nftables.Dispose();
+
+    private static void Remove(NfTables nftables, string name)
     {
         var batch = new NfTablesBatch();
         try
         {
-            batch.RemoveTable(_arp);
-            batch.RemoveTable(_inet);
-            batch.RemoveTable(_netdev);
-            _nftables.Commit(ref batch);
+            var (arp, inet, netdev) = Tables(name);
+            batch.RemoveTable(arp);
+            batch.RemoveTable(inet);
+            batch.RemoveTable(netdev);
+            nftables.Commit(ref batch);
         }
         finally
         {
@@ -96,7 +109,11 @@ public sealed class NftGate : IFenceGate
         }
     }
 
-    public void Dispose() => _nftables.Dispose();
+    private static (NfTable Arp, NfTable Inet, NfTable Netdev) Tables(string name)
+    {
+        var table = $"overlaynet-vip-{name}";
+        return (new(NfFamily.Arp, table), new(NfFamily.Inet, table), new(NfFamily.Netdev, table));
+    }
 
     private void Build(ref NfTablesBatch batch)
     {
@@ -112,9 +129,9 @@ public sealed class NftGate : IFenceGate
         // The ARP family numbers its hooks 0 (in) and 1 (out), linux/netfilter_arp.h.
         batch.AddChain(_arp, NfChain.Base("input", "filter", (NfHook)0, 0));
         batch.AddChain(_arp, NfChain.Base("output", "filter", (NfHook)1, 0));
-        batch.AddChain(_inet, NfChain.Base("input", "filter", NfHook.Input, BeforeConntrack));
-        batch.AddChain(_inet, NfChain.Base("output", "filter", NfHook.Output, BeforeConntrack));
-        batch.AddChain(_netdev, NfChain.Base("egress", "filter", NfHook.NetdevEgress, 0) with { Devices = [_config.Interface] });
+        batch.AddChain(_inet, NfChain.Base("prerouting", "filter", NfHook.PreRouting, BeforeConntrack));
+        batch.AddChain(_inet, NfChain.Base("postrouting", "filter", NfHook.PostRouting, AfterTranslation));
+        batch.AddChain(_netdev, NfChain.Base("egress", "filter", NfHook.NetdevEgress, 0) with { Devices = [.. _config.Interfaces.Distinct()] });
 
         foreach (var address in _config.Addresses)
         {
@@ -125,7 +142,7 @@ public sealed class NftGate : IFenceGate
         }
 
         foreach (var vrid in _config.VirtualRouterIds)
-            Jump(ref batch, _inet, "output", new NfExpressions().MatchL4Protocol(Vrrp)
+            Jump(ref batch, _inet, "postrouting", new NfExpressions().MatchL4Protocol(Vrrp)
                 .Payload(NfPayloadBase.Transport, 1, 1, 0).Compare(NfCompare.Equal, 0, [vrid]));
     }
 
@@ -134,18 +151,18 @@ public sealed class NftGate : IFenceGate
         var octets = address.GetAddressBytes();
         Jump(ref batch, _arp, "input", new NfExpressions().Payload(NfPayloadBase.Network, ArpTarget, 4, 0).Compare(NfCompare.Equal, 0, octets));
         Jump(ref batch, _arp, "output", new NfExpressions().Payload(NfPayloadBase.Network, ArpSender, 4, 0).Compare(NfCompare.Equal, 0, octets));
-        Jump(ref batch, _inet, "input", Family(NfFamily.IPv4).MatchDestination(new IPNetwork(address, 32)));
-        Jump(ref batch, _inet, "output", Family(NfFamily.IPv4).MatchSource(new IPNetwork(address, 32)));
+        Jump(ref batch, _inet, "prerouting", Family(NfFamily.IPv4).MatchDestination(new IPNetwork(address, 32)));
+        Jump(ref batch, _inet, "postrouting", Family(NfFamily.IPv4).MatchSource(new IPNetwork(address, 32)));
         Jump(ref batch, _netdev, "egress", EtherType(EtherTypeArp).Payload(NfPayloadBase.Network, ArpSender, 4, 0).Compare(NfCompare.Equal, 0, octets));
     }
 
     private void Guard6(ref NfTablesBatch batch, IPAddress address)
     {
         var octets = address.GetAddressBytes();
-        Jump(ref batch, _inet, "input", Family(NfFamily.IPv6).MatchDestination(new IPNetwork(address, 128)));
-        Jump(ref batch, _inet, "output", Family(NfFamily.IPv6).MatchSource(new IPNetwork(address, 128)));
-        Jump(ref batch, _inet, "input", Neighbour(NeighbourSolicitation).Payload(NfPayloadBase.Transport, NdTarget, 16, 0).Compare(NfCompare.Equal, 0, octets));
-        Jump(ref batch, _inet, "output", Neighbour(NeighbourAdvertisement).Payload(NfPayloadBase.Transport, NdTarget, 16, 0).Compare(NfCompare.Equal, 0, octets));
+        Jump(ref batch, _inet, "prerouting", Family(NfFamily.IPv6).MatchDestination(new IPNetwork(address, 128)));
+        Jump(ref batch, _inet, "postrouting", Family(NfFamily.IPv6).MatchSource(new IPNetwork(address, 128)));
+        Jump(ref batch, _inet, "prerouting", Neighbour(NeighbourSolicitation).Payload(NfPayloadBase.Transport, NdTarget, 16, 0).Compare(NfCompare.Equal, 0, octets));
+        Jump(ref batch, _inet, "postrouting", Neighbour(NeighbourAdvertisement).Payload(NfPayloadBase.Transport, NdTarget, 16, 0).Compare(NfCompare.Equal, 0, octets));
         Jump(ref batch, _netdev, "egress", EtherType(EtherTypeIp6)
             .Payload(NfPayloadBase.Network, Ip6NextHeader, 1, 0).Compare(NfCompare.Equal, 0, [Icmp6])
             .Payload(NfPayloadBase.Network, Ip6Header, 1, 0).Compare(NfCompare.Equal, 0, [NeighbourAdvertisement])

@@ -15,19 +15,23 @@ public sealed class VrrpInterface : IDisposable
     private readonly RouteAddresses _addresses;
     private readonly PacketSender _frames;
     private readonly Link _link;
+    private readonly Link _addressLink;
+    private readonly RouteLinks _links;
     private readonly AddressFamily _family;
 
     /// <exception cref="KernelException">No such interface, or the kernel refused a socket.</exception>
-    public VrrpInterface(VrrpConfig config, string interfaceName)
+    public VrrpInterface(VrrpConfig config, string interfaceName, string? addressInterface = null)
     {
         _family = config.Family;
         _route = NetlinkSocket.Open(NetlinkProtocol.Route);
         try
         {
             _addresses = new RouteAddresses(_route);
-            _link = new RouteLinks(_route).Get(interfaceName) ?? throw new KernelException($"interface {interfaceName}", 19, "there is no such interface");
+            _links = new RouteLinks(_route);
+            _link = Link(interfaceName);
+            _addressLink = addressInterface is null ? _link : Link(addressInterface);
             Socket = new VrrpSocket(config, interfaceName, _link.Index);
-            _frames = new PacketSender(_link.Index);
+            _frames = new PacketSender(_addressLink.Index);
         }
         catch
         {
@@ -58,6 +62,8 @@ public sealed class VrrpInterface : IDisposable
     /// <exception cref="NetlinkException">The kernel refused.</exception>
     public void Add(IEnumerable<VirtualAddress> addresses, TimeSpan? lifetime)
     {
+        if (OnMacvlan)
+            _links.Set(_addressLink.Index, new LinkChange { Up = true });
         foreach (var address in addresses)
             _addresses.Replace(Configured(address) with { ValidLifetime = RoundUp(lifetime), PreferredLifetime = _family == AddressFamily.InterNetworkV6 ? TimeSpan.Zero : RoundUp(lifetime) });
     }
@@ -77,12 +83,16 @@ public sealed class VrrpInterface : IDisposable
                 // Its lifetime ended, or it was never added.
             }
         }
+
+        // Up, a backup would take in, and possibly forward, what is sent to the virtual MAC address.
+        if (OnMacvlan)
+            _links.Set(_addressLink.Index, new LinkChange { Up = false });
     }
 
     /// <summary>Announces each address.</summary>
     public void Announce(IEnumerable<VirtualAddress> addresses, int count)
     {
-        if (_link.Mac is not { } mac)
+        if (_addressLink.Mac is not { } mac)
             return;
         foreach (var address in addresses)
         {
@@ -101,12 +111,17 @@ public sealed class VrrpInterface : IDisposable
 
     private const int AddressNotAvailable = 99;
 
+    private bool OnMacvlan => _addressLink.Index != _link.Index;
+
+    private Link Link(string name) => _links.Get(name) ?? throw new KernelException($"interface {name}", 19, "there is no such interface");
+
     // A virtual address must not become the source of the node's own connections: IPv6 ones are deprecated from the start.
     private LinkAddress Configured(VirtualAddress address) => new()
     {
-        Interface = _link.Index,
+        Interface = _addressLink.Index,
         Address = address.Address,
-        PrefixLength = address.PrefixLength,
+        // On a macvlan the subnet's route stays the interface's.
+        PrefixLength = !OnMacvlan ? address.PrefixLength : _family == AddressFamily.InterNetwork ? 32 : 128,
         Flags = _family == AddressFamily.InterNetworkV6 ? AddressFlags.NoDad : AddressFlags.None,
     };
 

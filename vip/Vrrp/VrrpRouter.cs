@@ -3,6 +3,9 @@ using System.Net;
 
 namespace OverlayNet.Vip.Vrrp;
 
+/// <summary>Another router's newest advertisement, acceptable or not, and when it came.</summary>
+public sealed record HeardRouter(VrrpAdvertisement Advertisement, TimeSpan At);
+
 /// <summary>
 /// One virtual router's whole state as a value. Times are readings of one monotonic clock that the caller chooses
 /// (boot time in the daemon, simulated time in tests).
@@ -38,6 +41,9 @@ public sealed record VrrpRouter
     /// <summary>Who sends the advertisements we follow; null when Active or when none was heard.</summary>
     public VrrpAdvertisement? ActiveRouter { get; init; }
 
+    /// <summary>The routers heard of late, by source address; those silent for <see cref="HeardFor"/> are forgotten at the next packet.</summary>
+    public ImmutableDictionary<IPAddress, HeardRouter> Heard { get; init; } = ImmutableDictionary<IPAddress, HeardRouter>.Empty;
+
     public TimeSpan LastTransitionAt { get; init; }
     public string LastTransitionReason { get; init; } = "";
 
@@ -54,6 +60,8 @@ public sealed record VrrpRouter
         Priority = config.Priority,
         ActiveAdverIntervalCs = config.AdvertisementIntervalCs,
     };
+
+    internal static readonly TimeSpan HeardFor = TimeSpan.FromMinutes(5);
 
     private static TimeSpan? Earliest(TimeSpan? a, TimeSpan? b) => a is null ? b : b is null ? a : a < b ? a : b;
 }

@@ -6,7 +6,8 @@ using OverlayNet.Kernel;
 namespace OverlayNet.Vip.Vrrp;
 
 /// <summary>One member of a runner: a virtual router and the interface it runs on.</summary>
-public sealed record VrrpMember(string Interface, VrrpConfig Config);
+/// <param name="AddressInterface">A macvlan with the virtual router's MAC address that the addresses live on, down while they are elsewhere; null: the interface itself.</param>
+public sealed record VrrpMember(string Interface, VrrpConfig Config, string? AddressInterface = null);
 
 /// <summary>What runs on a runner's thread beside its routers, before them at every turn.</summary>
 public interface IVrrpCompanion
@@ -132,7 +133,7 @@ public sealed partial class VrrpRunner : IDisposable
         try
         {
             foreach (var member in _config)
-                opened.Add(new VrrpInterface(member.Config, member.Interface));
+                opened.Add(new VrrpInterface(member.Config, member.Interface, member.AddressInterface));
             for (var i = 0; i < opened.Count; i++)
             {
                 // What an earlier process left is not ours yet.

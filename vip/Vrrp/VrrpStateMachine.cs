@@ -119,12 +119,22 @@ public static class VrrpStateMachine
 
         private void Receive(VrrpAdvertisement advertisement)
         {
+            Remember(advertisement);
             if (Router.State == VrrpState.Initialize || !Acceptable(advertisement))
                 return;
             if (Router.State == VrrpState.Backup)
                 ReceiveAsBackup(advertisement);
             else
                 ReceiveAsActive(advertisement);
+        }
+
+        private void Remember(VrrpAdvertisement advertisement)
+        {
+            var heard = Router.Heard;
+            foreach (var (source, router) in heard)
+                if (now - router.At > VrrpRouter.HeardFor)
+                    heard = heard.Remove(source);
+            Router = Router with { Heard = heard.SetItem(advertisement.Source, new HeardRouter(advertisement, now)) };
         }
 
         private void ReceiveAsBackup(VrrpAdvertisement advertisement)

@@ -20,7 +20,7 @@ public sealed class FenceGateTests(ITestOutputHelper output)
     private static readonly FenceGateConfig Config = new()
     {
         Name = "test",
-        Interface = "eth0",
+        Interfaces = ["eth0"],
         Addresses = [IPAddress.Parse(Vip4), IPAddress.Parse(Vip6)],
         VirtualRouterIds = [51],
     };
@@ -35,8 +35,7 @@ public sealed class FenceGateTests(ITestOutputHelper output)
         {
             if (kind == "nft")
                 return new NftGate(config);
-            using var route = NetlinkSocket.Open(NetlinkProtocol.Route);
-            return new BpfGate(config, new RouteLinks(route).Get("eth0")!.Index);
+            return new BpfGate(config);
         });
     }
 

@@ -50,9 +50,8 @@ public sealed class FencedVipTests(ITestOutputHelper output)
             using var netns = Lan[node].Namespace.Open();
             var gate = netns.Run<IFenceGate>(() =>
             {
-                using var route = NetlinkSocket.Open(NetlinkProtocol.Route);
-                var config = new FenceGateConfig { Name = $"f{Environment.ProcessId}-{node}", Interface = "eth0", Addresses = [IPAddress.Parse(Vip)], VirtualRouterIds = [51] };
-                return new CombinedGate(new BpfGate(config, new RouteLinks(route).Get("eth0")!.Index), new NftGate(config));
+                var config = new FenceGateConfig { Name = $"f{Environment.ProcessId}-{node}", Interfaces = ["eth0"], Addresses = [IPAddress.Parse(Vip)], VirtualRouterIds = [51] };
+                return new CombinedGate(new BpfGate(config), new NftGate(config));
             });
             Gates[node] = gate;
             _vips[node] = new FencedVip(
@@ -132,7 +131,7 @@ public sealed class FencedVipTests(ITestOutputHelper output)
         private void BpfPins(IFenceGate gate)
         {
             foreach (var node in Gates.Where(g => g.Value == gate).Select(g => g.Key))
-                OverlayNet.Kernel.Bpf.BpfFileSystem.RemoveDirectory($"{OverlayNet.Kernel.Bpf.BpfFileSystem.Root}/overlaynet/vip-f{Environment.ProcessId}-{node}");
+                BpfGate.Remove($"f{Environment.ProcessId}-{node}");
         }
 
         private static string Name(int node) => $"n{node}";
