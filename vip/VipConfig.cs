@@ -81,7 +81,17 @@ public sealed record VipService
     /// <summary>How long flows of a real server with weight 0, or of one removed on purpose, may go on, in seconds.</summary>
     public int DrainSeconds { get; init; } = 30;
     public IReadOnlyList<RealServer> RealServers { get; init; } = [];
+
+    /// <summary>Floating addresses whose ports this service answers, on the node that holds them.</summary>
+    public IReadOnlyList<VipFront> Fronts { get; init; } = [];
 }
+
+/// <summary>A port of a floating VIP that a service answers.</summary>
+/// <param name="Protocol">IPPROTO_TCP or IPPROTO_UDP.</param>
+/// <param name="Port">At the floating VIP.</param>
+/// <param name="Target">At the real server.</param>
+/// <param name="Inside">By which port it comes into the network's namespace: no published port of the network has this number.</param>
+public readonly record struct VipFront(IPAddress Address, byte Protocol, ushort Port, ushort Target, ushort Inside);
 
 /// <summary>One port of a VIP.</summary>
 /// <param name="Protocol">IPPROTO_TCP or IPPROTO_UDP.</param>

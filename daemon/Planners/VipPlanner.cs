@@ -64,12 +64,14 @@ public static class VipPlanner
         var weights = previous.RealServers.ToDictionary(server => server.EndpointId, server => server.Weight);
         return !next.Addresses.SequenceEqual(previous.Addresses)
             || !next.Ports.SequenceEqual(previous.Ports)
+            || !next.Fronts.SequenceEqual(previous.Fronts)
             || next.RealServers.Any(server => !weights.TryGetValue(server.EndpointId, out var weight) || server.Weight > weight);
     }
 
     private static VipNetwork PlanNetwork(Snapshot snapshot, string nodeId, Network network, IReadOnlySet<string> suppressed, DateTimeOffset now)
     {
         var own = snapshot.NodeEndpoint(nodeId, network.Id);
+        var fronts = Fronts(snapshot, nodeId, network);
         return new VipNetwork
         {
             Id = network.Id,
@@ -101,9 +103,37 @@ public static class VipPlanner
                 .. snapshot.ServicesOf(network)
                     .Where(service => service.EndpointMode == EndpointMode.Vip)
                     .OrderBy(service => service.Id, StringComparer.Ordinal)
-                    .Select(service => PlanService(snapshot, nodeId, service, suppressed, now)),
+                    .Select(service => PlanService(snapshot, nodeId, service, suppressed, now) with { Fronts = [.. fronts[service.Id]] }),
             ],
         };
+    }
+
+    /// <summary>
+    /// The ports of floating VIPs that services of a network answer here, by service. They are in place on every node that may hold
+    /// the VIP: which of them answers is the gate's and the address's matter, so a take-over has nothing to write.
+    /// </summary>
+    private static ILookup<string, VipFront> Fronts(Snapshot snapshot, string nodeId, Network network)
+    {
+        var fronts = new List<(string ServiceId, VipFront Front)>();
+        var taken = snapshot.ServicesOf(network).SelectMany(service => service.Ports).Select(port => port.Published).ToHashSet();
+        var inside = (int)ushort.MaxValue;
+        foreach (var vip in snapshot.Vips.Values.OrderBy(vip => vip.Id, StringComparer.Ordinal))
+        {
+            if (vip.ServiceId is null || !snapshot.Services.TryGetValue(vip.ServiceId, out var service) || service.NetworkId != network.Id
+                || !snapshot.Nodes.TryGetValue(nodeId, out var node) || FloatingVipRules.PriorityOf(vip, node) == 0)
+                continue;
+            foreach (var port in vip.Ports)
+            {
+                while (taken.Contains(inside))
+                    inside--;
+                // Where the service maps the port itself, its mapping counts.
+                var target = service.Ports.FirstOrDefault(p => p.Port == port.Target && p.Protocol == port.Protocol)?.Target ?? port.Target;
+                foreach (var address in vip.Addresses)
+                    fronts.Add((service.Id, new VipFront(Vip.Vrrp.VirtualAddress.Parse(address).Address, port.Protocol == PortProtocol.Tcp ? VipPort.Tcp : VipPort.Udp, (ushort)port.Port, (ushort)target, (ushort)inside)));
+                inside--;
+            }
+        }
+        return fronts.ToLookup(entry => entry.ServiceId, entry => entry.Front);
     }
 
     private static VipService PlanService(Snapshot snapshot, string nodeId, Service service, IReadOnlySet<string> suppressed, DateTimeOffset now) => new()

@@ -85,6 +85,9 @@ public static partial class FenceMachine
             if (observed.Incarnation < Node.Incarnation)
                 return;
             Contact();
+            // The VIP was removed from the registry: there is nothing to give back.
+            if (observed is { Record: null, ReadId: not null } && Node.Withdrawn)
+                Node = Node with { ReleaseWanted = false };
             if (observed.Incarnation > Node.Incarnation)
             {
                 ObserveIncarnation(observed);

@@ -21,6 +21,7 @@ public sealed class NftGate : IFenceGate
 
     // Before destinations are translated and after sources are: also what is passed on to a service's balancer has the VIP then.
     private const int BeforeConntrack = -350, AfterTranslation = 350;
+    private const uint RtnLocal = 2;
     private const byte Icmp6 = 58, Vrrp = 112, NeighbourSolicitation = 135, NeighbourAdvertisement = 136;
     // Offsets in an ARP packet over Ethernet and in a neighbour discovery message.
     private const int ArpSender = 14, ArpTarget = 24, NdTarget = 8, Ip6Header = 40, Ip6NextHeader = 6;
@@ -130,6 +131,7 @@ public sealed class NftGate : IFenceGate
         batch.AddChain(_arp, NfChain.Base("input", "filter", (NfHook)0, 0));
         batch.AddChain(_arp, NfChain.Base("output", "filter", (NfHook)1, 0));
         batch.AddChain(_inet, NfChain.Base("prerouting", "filter", NfHook.PreRouting, BeforeConntrack));
+        batch.AddChain(_inet, NfChain.Base("output", "filter", NfHook.Output, BeforeConntrack));
         batch.AddChain(_inet, NfChain.Base("postrouting", "filter", NfHook.PostRouting, AfterTranslation));
         batch.AddChain(_netdev, NfChain.Base("egress", "filter", NfHook.NetdevEgress, 0) with { Devices = [.. _config.Interfaces.Distinct()] });
 
@@ -152,6 +154,8 @@ public sealed class NftGate : IFenceGate
         Jump(ref batch, _arp, "input", new NfExpressions().Payload(NfPayloadBase.Network, ArpTarget, 4, 0).Compare(NfCompare.Equal, 0, octets));
         Jump(ref batch, _arp, "output", new NfExpressions().Payload(NfPayloadBase.Network, ArpSender, 4, 0).Compare(NfCompare.Equal, 0, octets));
         Jump(ref batch, _inet, "prerouting", Family(NfFamily.IPv4).MatchDestination(new IPNetwork(address, 32)));
+        // Clients on this node itself, before a service's balancer gets them; while the address is elsewhere they go there.
+        Jump(ref batch, _inet, "output", LocalDestination(NfFamily.IPv4).MatchDestination(new IPNetwork(address, 32)));
         Jump(ref batch, _inet, "postrouting", Family(NfFamily.IPv4).MatchSource(new IPNetwork(address, 32)));
         Jump(ref batch, _netdev, "egress", EtherType(EtherTypeArp).Payload(NfPayloadBase.Network, ArpSender, 4, 0).Compare(NfCompare.Equal, 0, octets));
     }
@@ -160,6 +164,7 @@ public sealed class NftGate : IFenceGate
     {
         var octets = address.GetAddressBytes();
         Jump(ref batch, _inet, "prerouting", Family(NfFamily.IPv6).MatchDestination(new IPNetwork(address, 128)));
+        Jump(ref batch, _inet, "output", LocalDestination(NfFamily.IPv6).MatchDestination(new IPNetwork(address, 128)));
         Jump(ref batch, _inet, "postrouting", Family(NfFamily.IPv6).MatchSource(new IPNetwork(address, 128)));
         Jump(ref batch, _inet, "prerouting", Neighbour(NeighbourSolicitation).Payload(NfPayloadBase.Transport, NdTarget, 16, 0).Compare(NfCompare.Equal, 0, octets));
         Jump(ref batch, _inet, "postrouting", Neighbour(NeighbourAdvertisement).Payload(NfPayloadBase.Transport, NdTarget, 16, 0).Compare(NfCompare.Equal, 0, octets));
@@ -173,6 +178,9 @@ public sealed class NftGate : IFenceGate
         batch.AddRule(table, chain, match.Verdict(NfVerdict.Jump(Lease)));
 
     private static NfExpressions Family(NfFamily family) => new NfExpressions().Meta(NfMeta.NfProtocol, 0).Compare(NfCompare.Equal, 0, [(byte)family]);
+
+    private static NfExpressions LocalDestination(NfFamily family) => Family(family)
+        .Fib(NfFibFlags.Destination, NfFibResult.AddressType, 0).Compare(NfCompare.Equal, 0, BitConverter.GetBytes(RtnLocal));
 
     private static NfExpressions EtherType(ushort type) =>
         new NfExpressions().Meta(NfMeta.Protocol, 0).Compare(NfCompare.Equal, 0, [(byte)(type >> 8), (byte)type]);

@@ -14,7 +14,7 @@ namespace OverlayNet.Vip.Ingress;
 internal static class IngressTables
 {
     private const string InsidePrefix = "overlaynet-ingress-";
-    private const string Ports = "ports", Servers = "servers", Local = "local";
+    private const string Ports = "ports", Servers = "servers", Local = "local", Fronts = "fronts";
     private const uint RtnLocal = 2, DestinationTranslated = 1 << 5;
     private const byte Tcp = 6;
 
@@ -33,7 +33,8 @@ internal static class IngressTables
         var ports = new List<Port>();
         foreach (var service in network.Services)
         {
-            foreach (var port in service.Ports.Where(port => port.Published > 0))
+            var fronts = service.Fronts.Where(front => FamilyOf(front.Address) == family).Select(front => new VipPort(front.Protocol, front.Port, front.Target, front.Inside));
+            foreach (var port in service.Ports.Where(port => port.Published > 0).Concat(fronts))
             {
                 var servers = service.RealServers
                     .Where(server => server.Local || !(port.PublishHostOnly || port.PublishLocalOnly))
@@ -48,17 +49,38 @@ internal static class IngressTables
         return ports;
     }
 
-    internal static WholeTable Host(NfFamily family, string owner, int vni, IReadOnlyList<Port> ports, IPAddress inside)
+    /// <summary>The floating addresses' ports that this network's services answer.</summary>
+    internal static List<VipFront> FrontsOf(VipNetwork network, NfFamily family) =>
+        [.. network.Services.SelectMany(service => service.Fronts).Where(front => FamilyOf(front.Address) == family)];
+
+    internal static WholeTable Host(NfFamily family, string owner, int vni, IReadOnlyList<Port> ports, IPAddress inside, IReadOnlyList<VipFront>? fronts = null)
     {
+        fronts ??= [];
         var table = new WholeTable(HostTable(family, owner, vni));
         table.AddSet(PortSet() with { Flags = NfSetFlags.None });
         foreach (var port in ports)
             table.AddElement(Ports, Key(port), []);
+        var length = family == NfFamily.IPv4 ? 4 : 16;
+        var words = length / 4;
+        if (fronts.Count > 0)
+        {
+            table.AddSet(NfSet.Map(Fronts, NfType.Concatenate(family == NfFamily.IPv4 ? NfType.IPv4Address : NfType.IPv6Address, NfType.InetProtocol, NfType.InetService), length + 8, NfType.InetService, 2));
+            foreach (var front in fronts)
+                table.AddElement(Fronts, [.. front.Address.GetAddressBytes(), front.Protocol, 0, 0, 0, (byte)(front.Port >> 8), (byte)front.Port, 0, 0], [(byte)(front.Inside >> 8), (byte)front.Inside]);
+        }
         // A connection to a loopback address cannot leave the loopback interface: those stay the host's own.
         var loopback = family == NfFamily.IPv4 ? IPNetwork.Parse("127.0.0.0/8") : IPNetwork.Parse("::1/128");
-        table.AddChain(NfChain.Base("prerouting", "nat", NfHook.PreRouting, NfPriority.DestinationNat), Rule());
-        table.AddChain(NfChain.Base("output", "nat", NfHook.Output, NfPriority.DestinationNat), Rule());
+        // The floating addresses first: while this node holds one it is an address of its own as well.
+        NfExpressions[] rules = fronts.Count > 0 ? [FrontRule(), Rule()] : [Rule()];
+        table.AddChain(NfChain.Base("prerouting", "nat", NfHook.PreRouting, NfPriority.DestinationNat), rules);
+        table.AddChain(NfChain.Base("output", "nat", NfHook.Output, NfPriority.DestinationNat), rules);
         return table;
+
+        // Only where the address is the node's own: its clients elsewhere go to the holder.
+        NfExpressions FrontRule() => new NfExpressions()
+            .Fib(NfFibFlags.Destination, NfFibResult.AddressType, 0).Compare(NfCompare.Equal, 0, BitConverter.GetBytes(RtnLocal))
+            .Payload(NfPayloadBase.Network, family == NfFamily.IPv4 ? 16 : 24, length, 0).Meta(NfMeta.L4Protocol, words).Payload(NfPayloadBase.Transport, 2, 2, words + 1)
+            .Map(Fronts, 0, 8).Immediate(12, inside.GetAddressBytes()).DestinationNat(family, 12, 8);
 
         NfExpressions Rule() => new NfExpressions()
             .Fib(NfFibFlags.Destination, NfFibResult.AddressType, 0).Compare(NfCompare.Equal, 0, BitConverter.GetBytes(RtnLocal))

@@ -54,7 +54,7 @@ public sealed class PublishedPorts(string owner, string? hostNamespace = null)
     }
 
     /// <summary>What a network wants of the host for one family.</summary>
-    private sealed record HostTable(VipNetwork Network, NfFamily Family, IReadOnlyList<IngressTables.Port> Ports, IPAddress Inside)
+    private sealed record HostTable(VipNetwork Network, NfFamily Family, IReadOnlyList<IngressTables.Port> Ports, IReadOnlyList<VipFront> Fronts, IPAddress Inside)
     {
         internal NfTable Table(string owner) => IngressTables.HostTable(Family, owner, Network.Vni);
     }
@@ -86,7 +86,10 @@ public sealed class PublishedPorts(string owner, string? hostNamespace = null)
             }
             var table = IngressTables.Inside(family, network, ports);
             Mend(nft, table, network.Name, network.Netns, write, changes);
-            hostTables.Add(new HostTable(network, family, ports, inside));
+            var fronts = IngressTables.FrontsOf(network, family);
+            // What only a floating address answers is not published on the node's own.
+            var own = ports.Where(port => !fronts.Any(front => front.Inside == port.Published && front.Protocol == port.Protocol)).ToList();
+            hostTables.Add(new HostTable(network, family, own, fronts, inside));
         }
         if (nothing && write)
             publishNothing.Add(network.Vni);
@@ -103,7 +106,7 @@ public sealed class PublishedPorts(string owner, string? hostNamespace = null)
         foreach (var wanted in tables)
         {
             var ports = Free(netns, nft, wanted, there, write, errors);
-            Mend(nft, IngressTables.Host(wanted.Family, owner, wanted.Network.Vni, ports, wanted.Inside), wanted.Network.Name, "host", write, changes);
+            Mend(nft, IngressTables.Host(wanted.Family, owner, wanted.Network.Vni, ports, wanted.Inside, wanted.Fronts), wanted.Network.Name, "host", write, changes);
         }
         var prefix = IngressTables.HostPrefix(owner);
         foreach (var table in there.Where(table => table.Name.StartsWith(prefix, StringComparison.Ordinal)))
