@@ -191,9 +191,11 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
                 {
                     lock (_gate)
                     {
-                        if (_state.Apply(batch) is { } visible)
+                        var visible = _state.Apply(batch);
+                        if (visible is not null)
                             Feed.Add(visible, _state.Snapshot);
-                        Publish();
+                        // Woken without a line for them, watchers would put off their signs of life.
+                        Publish(tellWatchers: visible is not null);
                     }
                     next = batch.Revision + 1;
                 }
@@ -232,13 +234,14 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
         return next;
     }
 
-    private void Publish()
+    private void Publish(bool tellWatchers = true)
     {
         Volatile.Write(ref _current, _state.Snapshot);
         Volatile.Write(ref _leases, _state.Leases);
         var advanced = Interlocked.Exchange(ref _advanced, NewSignal());
         advanced.TrySetResult();
-        Feed.Signal();
+        if (tellWatchers)
+            Feed.Signal();
     }
 
     /// <summary>Forgets freed addresses whose quarantine is long over.</summary>

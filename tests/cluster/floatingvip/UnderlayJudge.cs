@@ -100,10 +100,10 @@ public sealed class UnderlayJudge : IDisposable
         _stop.Dispose();
     }
 
-    // 1732650000.123456 n2    In  ARP, Reply 192.0.2.100 is-at ...
+    // 1732650000.123456 n2    P   ARP, Reply 192.0.2.100 is-at ... (P: to another host, B: broadcast, M: multicast)
     private void Take(string? line)
     {
-        if (line?.Split(' ', 5, StringSplitOptions.RemoveEmptyEntries) is not [var at, var port, "In" or "B" or "M", _, var rest]
+        if (line?.Split(' ', 5, StringSplitOptions.RemoveEmptyEntries) is not [var at, var port, "In" or "P" or "B" or "M", _, var rest]
             || !double.TryParse(at, CultureInfo.InvariantCulture, out var time) || port == "br0")
             return;
         var announcement = line.Contains("Request who-has", StringComparison.Ordinal) || line.Contains("> ff02::1:", StringComparison.Ordinal);
