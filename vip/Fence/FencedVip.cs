@@ -25,6 +25,7 @@ public sealed partial class FencedVip : IDisposable, IVrrpCompanion
     private readonly Action<FenceOutput>? _told;
     private ImmutableDictionary<(string, long), Action<FenceInput.PromiseAnswered>> _questions = ImmutableDictionary<(string, long), Action<FenceInput.PromiseAnswered>>.Empty;
     private FenceNode _node;
+    private int _unanswered;
 
     /// <summary>Starts fenced: gate shut, stale addresses removed, lease read.</summary>
     /// <param name="gate">Shut already; owned and disposed with this.</param>
@@ -219,10 +220,14 @@ public sealed partial class FencedVip : IDisposable, IVrrpCompanion
         try
         {
             await Task.Run(() => call(limit.Token), limit.Token);
+            if (Interlocked.Exchange(ref _unanswered, 0) is var failures and > 0)
+                Log.AnsweredAgain(_logger, _config.VipSet, failures);
         }
         catch (Exception e)
         {
-            Log.NoAnswer(_logger, _config.VipSet, e.Message);
+            // Once: a registry may be gone for hours, and a fast VIP asks many times a second.
+            if (Interlocked.Increment(ref _unanswered) == 1)
+                Log.NoAnswer(_logger, _config.VipSet, e.Message);
         }
     }
 
@@ -236,5 +241,8 @@ public sealed partial class FencedVip : IDisposable, IVrrpCompanion
 
         [LoggerMessage(3, LogLevel.Warning, "VIP {VipSet}: no answer from the registry or a peer: {Error}")]
         public static partial void NoAnswer(ILogger logger, string vipSet, string error);
+
+        [LoggerMessage(4, LogLevel.Information, "VIP {VipSet}: the registry answers again, after {Failures} calls without an answer")]
+        public static partial void AnsweredAgain(ILogger logger, string vipSet, int failures);
     }
 }

@@ -73,7 +73,7 @@ public sealed class FloatingVipTests : IClassFixture<FloatingVipTests.Nodes>
     }
 
     [Theory]
-    [InlineData("interface:dummy7", "link add dummy7 type dummy", "link set dummy7 up", "link set dummy7 down")]
+    [InlineData("interface:track7", "link add track7 up type veth peer name peer7", "link set peer7 up", "link set peer7 down")]
     [InlineData("route:203.0.113.0/24", null, "route add 203.0.113.0/24 via 192.0.2.254", "route del 203.0.113.0/24")]
     public void What_is_tracked_in_the_kernel_decides_who_is_fit(string track, string? make, string good, string bad)
     {
@@ -91,7 +91,7 @@ public sealed class FloatingVipTests : IClassFixture<FloatingVipTests.Nodes>
         Commands.Run("ip", ["-n", Second.Netns, .. good.Split(' ')]).Succeeded();
         AwaitHolder(vip, Second);
         foreach (var node in new[] { Second, Third })
-            Commands.Run("ip", ["-n", node.Netns, .. (make is null ? bad : "link del dummy7").Split(' ')]).Succeeded();
+            Commands.Run("ip", ["-n", node.Netns, .. (make is null ? bad : "link del track7").Split(' ')]).Succeeded();
     }
 
     [Fact]

@@ -63,7 +63,7 @@ public sealed class FloatingVipPlannerTests
         Assert.Null(Assert.Single(FloatingVipPlanner.Plan(snapshot, TestRegistry.NodeA)).Unfit);
         foreach (var node in new[] { TestRegistry.NodeA, TestRegistry.NodeB })
         {
-            var fronts = VipPlanner.Plan(snapshot, node, new HashSet<string>()).Networks[0].Services[0].Fronts;
+            var fronts = VipPlanner.Plan(snapshot, node, new HashSet<string>(), DateTimeOffset.UnixEpoch).Networks[0].Services[0].Fronts;
             Assert.Equal(["192.0.2.100", "2001:db8::100"], fronts.Select(f => f.Address.ToString()));
             Assert.All(fronts, f => Assert.Equal((8000, 8080, 65535), (f.Port, f.Target, f.Inside)));
         }
