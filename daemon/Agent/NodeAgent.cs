@@ -29,9 +29,10 @@ internal sealed partial class NodeAgent : IAsyncDisposable
     private readonly TimeProvider _time;
     private readonly DaemonOptions _options;
     private readonly ILogger _logger;
+    private readonly PromisePeers? _promises;
     private volatile HostState _host;
 
-    public NodeAgent(DaemonOptions options, Membership membership, RegistryClient registry, EventLog events, TimeProvider time, ILoggerFactory loggers)
+    public NodeAgent(DaemonOptions options, Membership membership, RegistryClient registry, EventLog events, TimeProvider time, ILoggerFactory loggers, NodeIdentity? identity = null)
     {
         _options = options;
         _time = time;
@@ -64,7 +65,8 @@ internal sealed partial class NodeAgent : IAsyncDisposable
         Attachments = new Attachments(membership.NodeId, registry, Follower, Reconciler, () => DefaultMtu, loggers.CreateLogger<Attachments>());
         Heartbeat = new Heartbeat(registry, options.HeartbeatInterval, Compose, loggers.CreateLogger<Heartbeat>());
         Registry = registry;
-        FloatingVips = new FloatingVipRunner(membership.NodeId, options.State, registry, Follower, (kind, action, name, message, revision) => events.Append(kind, action, name, message, revision), time, loggers);
+        _promises = identity is null ? null : new PromisePeers(identity, Follower, loggers);
+        FloatingVips = new FloatingVipRunner(membership.NodeId, options.State, registry, Follower, (kind, action, name, message, revision) => events.Append(kind, action, name, message, revision), time, loggers, _promises);
     }
 
     public Membership Membership { get; }
@@ -101,6 +103,8 @@ internal sealed partial class NodeAgent : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await Stop().ConfigureAwait(false);
+        if (_promises is not null)
+            await _promises.DisposeAsync().ConfigureAwait(false);
         Dns.Dispose();
         _balancers.Dispose();
         _overlay.Dispose();

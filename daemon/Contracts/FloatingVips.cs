@@ -283,6 +283,33 @@ public sealed record VipLeaseEvent
     public long Revision { get; init; }
 }
 
+/// <summary>A holder without the registry asks a peer not to acquire (policy hold-all).</summary>
+public sealed record VipPromiseQuestion
+{
+    public required string Set { get; init; }
+
+    /// <summary>Id of the node that asks.</summary>
+    public required string Holder { get; init; }
+    public long Round { get; init; }
+    public long Incarnation { get; init; }
+    public long Epoch { get; init; }
+
+    /// <summary>For how long, in milliseconds.</summary>
+    public int TtlMs { get; init; }
+}
+
+public sealed record VipPromiseAnswer
+{
+    /// <summary>Id of the node that answers.</summary>
+    public required string Peer { get; init; }
+    public long Round { get; init; }
+    public bool Granted { get; init; }
+
+    /// <summary>The highest version the peer knows.</summary>
+    public long Incarnation { get; init; }
+    public long Epoch { get; init; }
+}
+
 /// <summary>A VRRP router heard on the interface.</summary>
 public sealed record VipPeer
 {

@@ -65,6 +65,8 @@ namespace OverlayNet.Contracts;
 [JsonSerializable(typeof(VipCreateRequest))]
 [JsonSerializable(typeof(VipMoveRequest))]
 [JsonSerializable(typeof(VipLease))]
+[JsonSerializable(typeof(VipPromiseQuestion))]
+[JsonSerializable(typeof(VipPromiseAnswer))]
 [JsonSerializable(typeof(VipLeaseReading))]
 [JsonSerializable(typeof(VipLeaseCommit))]
 [JsonSerializable(typeof(VipLeaseCommitted))]

@@ -73,7 +73,7 @@ internal sealed class Member : IAsyncDisposable
         var managers = store is null
             ? identity.Membership.Managers.Select(manager => HostPort.Parse(manager)!.ToUri()).ToList()
             : [new Uri("http://localhost/")];
-        var agent = new NodeAgent(options, identity.Membership, new RegistryClient(http, managers, time), events, time, loggers);
+        var agent = new NodeAgent(options, identity.Membership, new RegistryClient(http, managers, time), events, time, loggers, identity);
         services ??= new ManagerApiServices(null, null, null) { ReadFrom = () => agent.Follower.Current, Time = time, Logger = loggers.CreateLogger<ManagerApiServices>() };
         services = services with { Flows = agent.Plane.ReadFlows };
         agent.Start();

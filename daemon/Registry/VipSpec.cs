@@ -24,8 +24,6 @@ internal static class VipSpec
                 "choose 1 to 255, one that nobody else uses on the segment");
         if (request.Mode == FloatingVipMode.Vrrp && request.StoreLoss != StoreLoss.Release)
             throw Refuse.Invalid("invalid-field", "storeLoss", Word(request.StoreLoss), "plain VRRP has no lease to lose", "leave --store-loss out, or use --mode fenced");
-        if (request.StoreLoss == StoreLoss.HoldAll)
-            throw Refuse.Invalid("invalid-field", "storeLoss", Word(request.StoreLoss), "nodes have no way to each other for the promises yet", "use release, or vrrp where two owners do no harm");
         var vip = new FloatingVip
         {
             Id = id,

@@ -34,6 +34,14 @@ public static class ClusterTls
         return handler;
     }
 
+    /// <summary>For a member's requests to any other member.</summary>
+    public static SocketsHttpHandler CreatePeerHandler(NodeIdentity identity)
+    {
+        var handler = Handler(certificate => MemberOf(certificate, identity.Authority) is not null);
+        handler.SslOptions.LocalCertificateSelectionCallback = (_, _, _, _, _) => identity.Certificate;
+        return handler;
+    }
+
     /// <summary>For a node that has no certificate yet but knows the CA: talks to managers of that CA only.</summary>
     public static SocketsHttpHandler CreateHandler(X509Certificate2 authority) => Handler((certificate) =>
         MemberOf(certificate, authority) is { Role: NodeRole.Manager });

@@ -29,7 +29,7 @@ internal sealed partial class FloatingVipRunner : IDisposable
     private readonly ConcurrentDictionary<string, (string Fingerprint, string Reason, long At)> _refused = new();
     private readonly AutoResetEvent _wake = new(false);
     private readonly CancellationTokenSource _stop = new();
-    private readonly IPromisePeers? _peers;
+    private readonly PromisePeers? _peers;
     private NetlinkMonitor? _monitor;
     private Thread? _thread;
     private Task _following = Task.CompletedTask;
@@ -40,7 +40,7 @@ internal sealed partial class FloatingVipRunner : IDisposable
     /// <param name="events">Kind, action, object, message, revision.</param>
     public FloatingVipRunner(
         string nodeId, string stateDirectory, RegistryClient client, SnapshotFollower follower, Action<string, string, string, string, long> events, TimeProvider time, ILoggerFactory loggers,
-        IPromisePeers? peers = null)
+        PromisePeers? peers = null)
     {
         (_nodeId, _follower, _events, _time, _peers) = (nodeId, follower, events, time, peers);
         _logger = loggers.CreateLogger<FloatingVipRunner>();
@@ -201,6 +201,8 @@ internal sealed partial class FloatingVipRunner : IDisposable
             lock (_journal)
                 _journal.Write(Entry(plan, _journal.Entries.FirstOrDefault(entry => entry.Set == plan.Set)));
             MakeMacvlans(plan, socket);
+            if (plan.First.StoreLoss == StoreLoss.HoldAll)
+                _peers?.Listen(set => Instance(set)?.Fenced);
             if (!plan.Fenced)
                 RemoveGates(plan.Gate.Name);
             instance = new FloatingVipInstance(plan, _nodeId, _store.For, _notifier, host, Record, _time, _logger, _peers);
@@ -208,7 +210,7 @@ internal sealed partial class FloatingVipRunner : IDisposable
             _refused.TryRemove(plan.Set, out _);
             instance.Observe(host);
         }
-        catch (Exception e) when (e is KernelException or ArgumentException)
+        catch (Exception e) when (e is KernelException or ArgumentException or IOException)
         {
             if (before.Reason != e.Message)
             {

@@ -26,6 +26,24 @@ public sealed class FaultMatrixTests(ITestOutputHelper output)
         Assert.All(runs, run => Assert.Null(run.Violation));
     }
 
+    /// <summary>Without the registry the holder of policy hold-all goes on by the promise of every peer; one of policy release is silent.</summary>
+    [Fact]
+    public void Hold_all_keeps_the_vip_while_the_only_manager_is_away()
+    {
+        using var world = new FaultWorld("default", "--store-loss", "hold-all");
+        var owner = world.AwaitOwner("an owner");
+        var begin = UnderlayJudge.Now;
+        world.Manager.Kill();
+        // Three times the lease: by its own time it would have ended.
+        Wait.Until("twelve seconds without a manager", () => UnderlayJudge.Now > begin + 12 || world.SilentMs(begin) > 2000);
+        var silent = world.SilentMs(begin);
+        output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"hold-all, 12 s without a manager: the longest silence was {silent:0} ms"));
+        Assert.Equal(owner, world.Judge.Owner(1));
+        Assert.True(silent < 2000, $"silent for {silent:0} ms");
+        world.Manager.Start();
+        Assert.Equal(owner, world.AwaitOwner("the same owner with the manager back"));
+    }
+
     /// <summary>The full count: OVERLAYNET_SOAK_RUNS (600) runs in OVERLAYNET_SOAK_WORLDS (3) worlds at once; its report is committed.</summary>
     [Fact]
     [Trait("Category", "Soak")]

@@ -91,6 +91,13 @@ public sealed partial class FaultWorld : IDisposable
         return JudgeRun(plan, begin, healed, last);
     }
 
+    /// <summary>The longest time without an owner's frame since a moment, in milliseconds.</summary>
+    public double SilentMs(double since)
+    {
+        var sightings = _judge.Since(since);
+        return sightings.Zip(sightings.Skip(1), (a, b) => b.At - a.At).DefaultIfEmpty(0).Max() * 1000;
+    }
+
     public void Dispose()
     {
         _judge?.Dispose();

@@ -46,6 +46,9 @@ public sealed class MemoryLeaseStore
     {
         /// <summary>While true nothing gets through: calls hang until cancelled, watches are silent.</summary>
         public volatile bool Cut;
+
+        /// <summary>How late calls reach the store.</summary>
+        public TimeSpan Delay { get; set; }
         internal Action<LeaseReading>? OnLease;
         internal Action<LeaseBid>? OnBid;
 
@@ -90,6 +93,6 @@ public sealed class MemoryLeaseStore
 
         public void Dispose() => (OnLease, OnBid) = (null, null);
 
-        private Task PassAsync(CancellationToken cancel) => Cut ? Task.Delay(Timeout.Infinite, cancel) : Task.CompletedTask;
+        private Task PassAsync(CancellationToken cancel) => Task.Delay(Cut ? Timeout.InfiniteTimeSpan : Delay, cancel);
     }
 }
