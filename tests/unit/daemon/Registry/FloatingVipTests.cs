@@ -104,11 +104,11 @@ public sealed class FloatingVipTests
         Assert.Equal(VipLeaseOutcome.Conflict, (await registry.CommitLeaseAsync(vip.LeaseSet, Commit(NodeId(2), 2, first.Revision, incarnation: 2))).Outcome);
         var reading = await registry.ReadLeaseAsync(vip.LeaseSet, default);
         Assert.Equal((NodeId(1), first.Revision, 1L), (reading.Lease!.Holder, reading.Revision, reading.Incarnation));
-        await RegistryFixture.Until(() => registry.Leases.Leases.ContainsKey(vip.LeaseSet));
+        await Eventually.True(() => registry.Leases.Leases.ContainsKey(vip.LeaseSet));
         Assert.Equal("stale-epoch", (await Assert.ThrowsAsync<RegistryException>(() => registry.CommitLeaseAsync(vip.LeaseSet, Commit(NodeId(2), 1, first.Revision)))).Error.Code);
         var second = await registry.CommitLeaseAsync(vip.LeaseSet, Commit(NodeId(2), 2, first.Revision));
         Assert.Equal(VipLeaseOutcome.Committed, second.Outcome);
-        await RegistryFixture.Until(() => registry.Current.VipHolders.GetValueOrDefault(vip.LeaseSet)?.Epoch == 2);
+        await Eventually.True(() => registry.Current.VipHolders.GetValueOrDefault(vip.LeaseSet)?.Epoch == 2);
         Assert.Equal(NodeId(2), registry.Current.VipHolders[vip.LeaseSet].NodeId);
     }
 
@@ -119,10 +119,10 @@ public sealed class FloatingVipTests
         var registry = fixture.Registry;
         var vip = (await registry.CreateVipAsync(Request())).Value;
         var revision = (await registry.CommitLeaseAsync(vip.LeaseSet, Commit(NodeId(1), 1, 0))).Revision;
-        await RegistryFixture.Until(() => registry.Current.Revision == revision);
+        await Eventually.True(() => registry.Current.Revision == revision);
         for (var i = 0; i < 20; i++)
             revision = (await registry.CommitLeaseAsync(vip.LeaseSet, Commit(NodeId(1), 1, revision))).Revision;
-        await RegistryFixture.Until(() => registry.Leases.Revision == revision);
+        await Eventually.True(() => registry.Leases.Revision == revision);
         Assert.Equal(20, revision - registry.Current.Revision);
         // What comes after is seen at once, and nothing waits for the revisions that nobody hears of.
         await registry.CreateVipAsync(Request("other", 52, "192.0.2.101/24"));
@@ -137,7 +137,7 @@ public sealed class FloatingVipTests
         var registry = fixture.Registry;
         var vip = (await registry.CreateVipAsync(Request())).Value;
         await registry.PlaceBidAsync(vip.LeaseSet, new VipBid { NodeId = NodeId(2), Priority = 1 });
-        await RegistryFixture.Until(() => registry.Leases.Bids.Count == 1);
+        await Eventually.True(() => registry.Leases.Bids.Count == 1);
         using var stop = new CancellationTokenSource(TimeSpan.FromSeconds(20));
         await using var stream = registry.WatchLeasesAsync(NodeId(1), null, stop.Token).GetAsyncEnumerator();
         Assert.True(await stream.MoveNextAsync());
@@ -157,7 +157,7 @@ public sealed class FloatingVipTests
         var registry = fixture.Registry;
         var vip = (await registry.CreateVipAsync(Request())).Value;
         var lease = await registry.CommitLeaseAsync(vip.LeaseSet, Commit(NodeId(1), 1, 0));
-        await RegistryFixture.Until(() => registry.Leases.Leases.ContainsKey(vip.LeaseSet));
+        await Eventually.True(() => registry.Leases.Leases.ContainsKey(vip.LeaseSet));
         await registry.RemoveVipAsync("front");
         Assert.Equal("address-rests", (await Assert.ThrowsAsync<RegistryException>(() => registry.CreateVipAsync(Request()))).Error.Code);
         // The holder's renewal finds nothing to renew.
@@ -186,10 +186,10 @@ public sealed class FloatingVipTests
         var vip = (await registry.CreateVipAsync(Request() with { Priorities = ["n1=150"] })).Value;
         Assert.Equal("no-holder", (await Assert.ThrowsAsync<RegistryException>(() => registry.MoveVipAsync("front", "n1"))).Error.Code);
         await registry.CommitLeaseAsync(vip.LeaseSet, Commit(NodeId(1), 1, 0));
-        await RegistryFixture.Until(() => registry.Current.VipHolders.ContainsKey(vip.LeaseSet));
+        await Eventually.True(() => registry.Current.VipHolders.ContainsKey(vip.LeaseSet));
         Assert.Equal("not-a-candidate", (await Assert.ThrowsAsync<RegistryException>(() => registry.MoveVipAsync("front", "n2"))).Error.Code);
         await registry.MoveVipAsync("front", "n1");
-        await RegistryFixture.Until(() => registry.Leases.Bids.Values.Any(bid => bid.Value.Bid is { Forced: true }));
+        await Eventually.True(() => registry.Leases.Bids.Values.Any(bid => bid.Value.Bid is { Forced: true }));
     }
 
     [Fact]
