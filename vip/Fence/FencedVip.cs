@@ -209,24 +209,26 @@ public sealed partial class FencedVip : IDisposable, IVrrpCompanion
     private async Task AskAsync(string peer, FenceInput.PromiseAsked question)
     {
         if (_peers is not null)
-            await TryAsync(async cancel => Give(await _peers.AskAsync(peer, _config.VipSet, question, cancel)));
+            await TryAsync(async cancel => Give(await _peers.AskAsync(peer, _config.VipSet, question, cancel)), registry: false);
     }
 
     // Off the routers' thread: what the store does on its caller's thread must not hold adverts up.
-    private async Task TryAsync(Func<CancellationToken, Task> call)
+    private async Task TryAsync(Func<CancellationToken, Task> call, bool registry = true)
     {
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(_stopped.Token);
         limit.CancelAfter(_config.Timing.CommitTimeout);
         try
         {
             await Task.Run(() => call(limit.Token), limit.Token);
-            if (Interlocked.Exchange(ref _unanswered, 0) is var failures and > 0)
+            if (registry && Interlocked.Exchange(ref _unanswered, 0) is var failures and > 0)
                 Log.AnsweredAgain(_logger, _config.VipSet, failures);
         }
         catch (Exception e)
         {
             // Once: a registry may be gone for hours, and a fast VIP asks many times a second.
-            if (Interlocked.Increment(ref _unanswered) == 1)
+            if (!registry)
+                Log.NoPromise(_logger, _config.VipSet, e.Message);
+            else if (Interlocked.Increment(ref _unanswered) == 1)
                 Log.NoAnswer(_logger, _config.VipSet, e.Message);
         }
     }
@@ -239,8 +241,11 @@ public sealed partial class FencedVip : IDisposable, IVrrpCompanion
         [LoggerMessage(2, LogLevel.Error, "VIP {VipSet}: {Text}")]
         public static partial void Alarm(ILogger logger, string vipSet, string text);
 
-        [LoggerMessage(3, LogLevel.Warning, "VIP {VipSet}: no answer from the registry or a peer: {Error}")]
+        [LoggerMessage(3, LogLevel.Warning, "VIP {VipSet}: no answer from the registry: {Error}")]
         public static partial void NoAnswer(ILogger logger, string vipSet, string error);
+
+        [LoggerMessage(5, LogLevel.Debug, "VIP {VipSet}: no promise from a peer: {Error}")]
+        public static partial void NoPromise(ILogger logger, string vipSet, string error);
 
         [LoggerMessage(4, LogLevel.Information, "VIP {VipSet}: the registry answers again, after {Failures} calls without an answer")]
         public static partial void AnsweredAgain(ILogger logger, string vipSet, int failures);

@@ -15,6 +15,7 @@ internal sealed partial class RegistryLeaseStore(RegistryClient client, string n
     // Signs of life come each second.
     private static readonly TimeSpan Silence = TimeSpan.FromSeconds(3);
     private static readonly TimeSpan Retry = TimeSpan.FromMilliseconds(100);
+    private string? _trouble;
     private readonly ConcurrentDictionary<string, SetStore> _sets = new();
     private readonly SemaphoreSlim _wanted = new(0);
     private long _incarnation;
@@ -41,8 +42,10 @@ internal sealed partial class RegistryLeaseStore(RegistryClient client, string n
             }
             catch (Exception e) when (e is RegistryException or IOException or HttpRequestException or OperationCanceledException)
             {
-                if (!cancellation.IsCancellationRequested)
+                // Once per change of reason: managers may be gone for hours.
+                if (!cancellation.IsCancellationRequested && _trouble != e.Message)
                     Log.Lost(logger, e.Message);
+                _trouble = e.Message;
             }
             await Task.Delay(Retry, cancellation).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
@@ -55,6 +58,7 @@ internal sealed partial class RegistryLeaseStore(RegistryClient client, string n
         await foreach (var item in Client.WatchLeases(nodeId, _after, watchdog.Token).ConfigureAwait(false))
         {
             watchdog.CancelAfter(Silence);
+            _trouble = null;
             if (item.Reading is { } reading && reading.Incarnation != _incarnation)
                 (_incarnation, _after) = (reading.Incarnation, null);
             _after = Math.Max(_after ?? 0, item.Revision);

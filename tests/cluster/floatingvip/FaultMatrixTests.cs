@@ -32,10 +32,12 @@ public sealed class FaultMatrixTests(ITestOutputHelper output)
     {
         using var world = new FaultWorld("default", "--store-loss", "hold-all");
         var owner = world.AwaitOwner("an owner");
+        // A peer that has just started promises nothing: it may have forgotten an earlier promise.
+        Wait.Until("the peers have been up for longer than a lease", () => world.UptimeSeconds() > 6);
         var begin = UnderlayJudge.Now;
         world.Manager.Kill();
         // Three times the lease: by its own time it would have ended.
-        Wait.Until("twelve seconds without a manager", () => UnderlayJudge.Now > begin + 12 || world.SilentMs(begin) > 2000);
+        Wait.Until("twelve seconds without a manager", () => UnderlayJudge.Now > begin + 12 || world.Judge.Owner(2) is null);
         var silent = world.SilentMs(begin);
         output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"hold-all, 12 s without a manager: the longest silence was {silent:0} ms"));
         Assert.Equal(owner, world.Judge.Owner(1));
@@ -99,7 +101,7 @@ public sealed class FaultMatrixTests(ITestOutputHelper output)
         text.AppendLine(CultureInfo.InvariantCulture, $"{DateTime.UtcNow:yyyy-MM-dd HH:mm} UTC, {Environment.OSVersion.VersionString}, {Environment.ProcessorCount} processors. Real daemons in namespaces, profile fast (T 700 ms), `--no-preempt`, one manager; made by `./tools/test soak FaultMatrix`.").AppendLine();
         text.AppendLine(CultureInfo.InvariantCulture, $"- runs: {runs.Count}, seeds {(runs.Count == 0 ? 0 : runs.Min(r => r.Plan.Seed))} to {(runs.Count == 0 ? 0 : runs.Max(r => r.Plan.Seed))}");
         text.AppendLine(CultureInfo.InvariantCulture, $"- moments of two owners, epochs backwards, or a last announcement that was not the newest holder's: {runs.Count(r => r.Violation is not null)}");
-        text.AppendLine(CultureInfo.InvariantCulture, $"- runs whose world had no owner in time: {broken.Count}");
+        text.AppendLine(CultureInfo.InvariantCulture, $"- worlds given up (a daemon that did not start, or no owner in time): {broken.Count}");
         text.AppendLine(CultureInfo.InvariantCulture, $"- moves in a run: none {runs.Count(r => r.Moves <= 0)}, one {runs.Count(r => r.Moves == 1)}, two {runs.Count(r => r.Moves == 2)}, more {runs.Count(r => r.Moves > 2)}").AppendLine();
         text.AppendLine("| fault | runs | two owners | moves > 1 | silent ms, median / max | owner back after the heal, ms, median / max |").AppendLine("|---|---|---|---|---|---|");
         foreach (var group in runs.GroupBy(r => $"{r.Plan.Process}, {(r.Plan.Path == LostPath.None ? "nothing lost" : $"{r.Plan.Path} lost")}, {(r.Plan.VictimHolds ? "holder" : "candidate")}").OrderBy(g => g.Key, StringComparer.Ordinal))
@@ -110,7 +112,7 @@ public sealed class FaultMatrixTests(ITestOutputHelper output)
         foreach (var run in runs.Where(r => r.Violation is not null))
             text.AppendLine().AppendLine(CultureInfo.InvariantCulture, $"VIOLATION {run.Plan}: {run.Violation}");
         foreach (var line in broken)
-            text.AppendLine().AppendLine(CultureInfo.InvariantCulture, $"NO OWNER {line}");
+            text.AppendLine().AppendLine(CultureInfo.InvariantCulture, $"WORLD LOST {line}");
         lock (Gate)
         {
             var directory = Path.Combine(Tree.Root, "docs", "results");

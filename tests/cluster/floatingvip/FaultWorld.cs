@@ -91,6 +91,9 @@ public sealed partial class FaultWorld : IDisposable
         return JudgeRun(plan, begin, healed, last);
     }
 
+    /// <summary>For how long the VIP has run on the node on which it has run the shortest: holder or fenced.</summary>
+    public double UptimeSeconds() => _cluster.Nodes.Skip(1).Min(node => (double?)node.CliJson("vip", "explain", "front")[0]!["secondsInState"] ?? 0);
+
     /// <summary>The longest time without an owner's frame since a moment, in milliseconds.</summary>
     public double SilentMs(double since)
     {
