@@ -17,6 +17,9 @@ namespace OverlayNet.Daemon.Agent.FloatingVips;
 internal sealed class FloatingVipInstance : IDisposable
 {
     private const int MaxAlarms = 20;
+
+    // A new holder is heard a moment before the registry's word of it is here.
+    private static readonly TimeSpan StrangerAfter = TimeSpan.FromSeconds(2);
     private readonly FencedVip? _fenced;
     private readonly VrrpRunner? _plain;
     private readonly VipTracker _tracker;
@@ -25,6 +28,7 @@ internal sealed class FloatingVipInstance : IDisposable
     private readonly ImmutableArray<int> _interfaces;
     private ImmutableList<string> _alarms = [];
     private (int Priority, string Reason) _priority;
+    private readonly Dictionary<IPAddress, TimeSpan> _strangers = [];
     private bool _wasDown;
 
     /// <summary>Starts it: gate shut, addresses of an earlier life removed, and no priority until the first look at the host.</summary>
@@ -41,7 +45,7 @@ internal sealed class FloatingVipInstance : IDisposable
         _interfaces = [.. plan.Gate.Interfaces.Select(name => host.Link(name)?.Index ?? throw new KernelException($"interface {name}", 19, "there is no such interface"))];
         if (!plan.Fenced)
         {
-            _plain = new VrrpRunner([.. plan.Members], logger, null, Routers);
+            _plain = new VrrpRunner([.. plan.Members], logger, null, HearRouters);
             return;
         }
         var gates = new List<IFenceGate>();
@@ -67,7 +71,7 @@ internal sealed class FloatingVipInstance : IDisposable
                     PreemptDelay = TimeSpan.FromMilliseconds(plan.First.PreemptDelayMs),
                     Peers = [.. plan.Peers],
                 },
-                priority: 0, [.. plan.Members], new CombinedGate(gates), store(plan.Set, Sources), logger, peers, observer: Routers, told: Fence);
+                priority: 0, [.. plan.Members], new CombinedGate(gates), store(plan.Set, Sources), logger, peers, observer: HearRouters, told: HearFence);
         }
         catch
         {
@@ -137,6 +141,12 @@ internal sealed class FloatingVipInstance : IDisposable
                 var advertisement = heard.Advertisement;
                 if (advertisement.Priority == 0 || BootClock.Now - heard.At > TimeSpan.FromSeconds(3) + 3 * VrrpTimers.FromCentiseconds(advertisement.IntervalCs)
                     || legitimate.Contains(advertisement.Source) || advertisement.Source.Equals(router.LocalAddress))
+                {
+                    _strangers.Remove(advertisement.Source);
+                    continue;
+                }
+                _strangers.TryAdd(advertisement.Source, BootClock.Now);
+                if (BootClock.Now < _strangers[advertisement.Source] + StrangerAfter)
                     continue;
                 Alarm($"VRID {router.Config.VirtualRouterId} is in use on {Plan.Members[index].Interface} by {advertisement.Source} (priority {advertisement.Priority}), "
                     + "which is not the holder: stop it, or give this VIP another --vrid");
@@ -171,7 +181,7 @@ internal sealed class FloatingVipInstance : IDisposable
     private IReadOnlyList<IPAddress> Sources() => [.. Routers().Select(router => router.LocalAddress)];
 
     // On the routers' thread.
-    private void Routers(int member, VrrpOutput output)
+    private void HearRouters(int member, VrrpOutput output)
     {
         switch (output)
         {
@@ -185,7 +195,7 @@ internal sealed class FloatingVipInstance : IDisposable
     }
 
     // On the routers' thread.
-    private void Fence(FenceOutput output)
+    private void HearFence(FenceOutput output)
     {
         switch (output)
         {
