@@ -103,6 +103,35 @@ public sealed class FenceGateTests(ITestOutputHelper output)
         }
     }
 
+    [Fact]
+    public void Advertisements_of_the_vrid_stay_inside_on_every_interface()
+    {
+        using var lan = new VrrpLan(2);
+        lan[1].Run("ip", "link", "add", "eth1", "type", "veth", "peer", "name", "other", "netns", lan[2].Namespace.Name);
+        lan[1].Run("ip", "addr", "add", "10.78.0.1/24", "dev", "eth1");
+        lan[1].Run("ip", "link", "set", "eth1", "up");
+        lan[2].Run("ip", "link", "set", "other", "up");
+        // The gate's interface is eth0; the router runs on eth1.
+        using var gate = Open(lan[1], "nft");
+        var sent = 0;
+        try
+        {
+            using var wire = new Capture(lan[2].Namespace, "other", "vrrp");
+            using var netns = lan[1].Namespace.Open();
+            using var runner = new VrrpRunner(
+                [new VrrpMember("eth1", Virtual(51) with { Addresses = [VirtualAddress.Parse("10.78.0.100/24")] })], Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance, netns,
+                (_, output) => sent += output is VrrpOutput.SendAdvertisement ? 1 : 0);
+            lan.Await("the router advertised several times", () => sent > 5);
+            Assert.Empty(wire.Lines);
+            gate.SetDeadline(TimeSpan.MaxValue);
+            lan.Await("its advertisements are on the wire", () => wire.Lines.Length > 0);
+        }
+        finally
+        {
+            gate.Remove();
+        }
+    }
+
     [Theory]
     [MemberData(nameof(Gates))]
     public void Advertisements_and_announcements_stay_inside_a_shut_gate(string kind)
