@@ -25,7 +25,7 @@ public sealed class DockerTests(DockerCluster cluster) : IClassFixture<DockerClu
         Wait.Until("three members", () => cluster.Manager.CliJson("service", "backends", "--network", "web-net", "web").AsArray().Count == 3);
 
         _one.Exec("client", "ping", "-c", "3", "-W", "2", _two.Address("web-2", "web-net")).Succeeded();
-        var vip = (string)cluster.Manager.CliJson("service", "inspect", "--network", "web-net", "web")["vip4"]!;
+        var vip = (string)cluster.Manager.CliJson("service", "inspect", "--network", "web-net", "web")[0]!["vip4"]!;
         // busybox, musl, and Debian's C library, each through Docker's own resolver.
         Assert.Contains(vip, _one.Exec("client", "nslookup", "web").Succeeded().Output, StringComparison.Ordinal);
         Assert.Equal(vip, _one.Exec("client", "resolve", "web").Succeeded().Text);
@@ -105,7 +105,7 @@ public sealed class DockerTests(DockerCluster cluster) : IClassFixture<DockerClu
     {
         _one.Run("network", "create", "-d", "overlaynet", "--ipam-driver", "overlaynet", "--subnet", "10.77.1.0/24", "docker-made");
         Wait.Until("the network in the other Docker", () => _two.TryRun("network", "inspect", "docker-made").Code == 0);
-        Assert.Equal("10.77.1.0/24", (string?)cluster.Manager.CliJson("network", "inspect", "docker-made")["subnet4"]);
+        Assert.Equal("10.77.1.0/24", (string?)cluster.Manager.CliJson("network", "inspect", "docker-made")[0]!["subnet4"]);
         _two.Run("run", "-d", "--name", "on-made", "--network", "docker-made", "--ip", "10.77.1.50", Images.Busybox, "sleep", "1d");
         _one.Run("run", "--rm", "--network", "docker-made", Images.Busybox, "ping", "-c", "2", "-W", "2", "10.77.1.50");
         _two.Run("rm", "-f", "on-made");

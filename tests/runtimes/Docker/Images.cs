@@ -31,8 +31,16 @@ public static class Images
         }
         """;
 
+    private static readonly Lock _gate = new();
+
     /// <summary>The tar file of an image.</summary>
     public static string Tar(string image)
+    {
+        lock (_gate)
+            return Make(image);
+    }
+
+    private static string Make(string image)
     {
         var tar = Path.Combine(Cache, $"{image}.tar");
         if (File.Exists(tar))
