@@ -189,7 +189,7 @@ internal sealed class EndpointReconciler(Reconciliation account, OverlayNetwork 
             yield return RouteRoutes.Replacing(connected);
         if (gateway is null)
             yield break;
-        var @default = new Route { Destination = Prefixes.Containing(gateway, 0), Gateway = gateway, Interface = peer };
+        var @default = new Route { Destination = NetworkPrefix.Containing(gateway, 0), Gateway = gateway, Interface = peer };
         var defaults = present.Where(route => route.Table == 254 && route.Type == RouteType.Unicast && route.Destination == @default.Destination).ToList();
         var ours = defaults.FirstOrDefault(route => route.Interface == peer && gateway.Equals(route.Gateway));
         if (network.Internal && ours is not null)

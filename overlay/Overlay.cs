@@ -20,6 +20,19 @@ public sealed class Overlay(string? hostPath = null) : IDisposable
     /// <exception cref="KernelException">The host's own namespace cannot be read; nothing else ends the pass.</exception>
     public ApplyReport Apply(OverlayConfig config) => Run(config, dryRun: false);
 
+    /// <summary>
+    /// Makes the kernel reflect <paramref name="after"/> where it differs from <paramref name="before"/>, the configuration that was
+    /// applied last: a network that is the same object in both is not looked at, and differences of the tables are written
+    /// without reading them back. What somebody else changed is for <see cref="Apply"/>.
+    /// </summary>
+    /// <inheritdoc cref="Apply"/>
+    public ApplyReport ApplyChange(OverlayConfig before, OverlayConfig after)
+    {
+        ApplyReport? report = null;
+        NetworkNamespace.RunOnThread(() => report = IsOfSameNetworks(before, after) ? Change(before, after) : Pass(after, dryRun: false));
+        return report!;
+    }
+
     /// <summary>Names every difference and changes nothing. Below something that is missing, nothing further can be compared.</summary>
     /// <inheritdoc cref="Apply"/>
     public ApplyReport Plan(OverlayConfig config) => Run(config, dryRun: true);
@@ -43,7 +56,7 @@ public sealed class Overlay(string? hostPath = null) : IDisposable
     private ApplyReport Pass(OverlayConfig config, bool dryRun)
     {
         var account = new Reconciliation(dryRun);
-        using var host = hostPath is null ? NetworkNamespace.OpenHost() : NetworkNamespace.Open(hostPath);
+        using var host = OpenHost();
         var desired = Accepted(config, account);
         RemoveStale(config, desired, account);
         MendHost(config, desired, host, account);
@@ -55,6 +68,31 @@ public sealed class Overlay(string? hostPath = null) : IDisposable
             });
         return account.Report;
     }
+
+    private static bool IsOfSameNetworks(OverlayConfig before, OverlayConfig after) =>
+        before with { Networks = after.Networks } == after
+        && before.Networks.Select(network => network.Netns).ToHashSet().SetEquals(after.Networks.Select(network => network.Netns))
+        && !after.Networks.Any(network => network.Encrypted);
+
+    private ApplyReport Change(OverlayConfig before, OverlayConfig after)
+    {
+        var account = new Reconciliation(dryRun: false);
+        var old = before.Networks.ToDictionary(network => network.Netns);
+        foreach (var network in after.Networks.Where(network => !ReferenceEquals(network, old[network.Netns])))
+            account.Try(network.Name, $"change network {network.Name}", () =>
+            {
+                if (held.TryGetValue(network.Netns, out var known)
+                    && NetworkChange.Between(old[network.Netns], network) is { } change
+                    && change.Write(account, network, known))
+                    return;
+                using var host = OpenHost();
+                if (OpenNetns(network, account) is { } netns)
+                    new NetworkReconciler(account, after, network, host, netns).Run();
+            });
+        return account.Report;
+    }
+
+    private NetworkNamespace OpenHost() => hostPath is null ? NetworkNamespace.OpenHost() : NetworkNamespace.Open(hostPath);
 
     /// <summary>The network's namespace, by its name, by what is held of it, or a new one.</summary>
     private NetworkNamespace? OpenNetns(OverlayNetwork network, Reconciliation account)

@@ -9,6 +9,7 @@ namespace OverlayNet.Overlay;
 /// </summary>
 internal sealed class Reconciliation(bool dryRun)
 {
+    private const int ENOENT = 2, ENODEV = 19;
     private readonly List<OverlayChange> changes = [];
     private readonly List<OverlayError> errors = [];
     private readonly Dictionary<string, EndpointReport> endpoints = [];
@@ -28,7 +29,14 @@ internal sealed class Reconciliation(bool dryRun)
 
     /// <summary>Sends changes, many in flight.</summary>
     /// <returns>False when one was refused, or in a plan.</returns>
-    internal bool Send(string network, NetlinkSocket socket, IReadOnlyList<RouteRequest> requests)
+    internal bool Send(string network, NetlinkSocket socket, IReadOnlyList<RouteRequest> requests) => Send(network, socket, requests, result => result.Ok);
+
+    /// <summary>Takes away what may be gone already.</summary>
+    /// <returns>False when one was refused for another reason, or in a plan.</returns>
+    internal bool SendRemovals(string network, NetlinkSocket socket, IReadOnlyList<RouteRequest> requests) =>
+        Send(network, socket, requests, result => result.Ok || result.Errno is ENOENT or ENODEV);
+
+    private bool Send(string network, NetlinkSocket socket, IReadOnlyList<RouteRequest> requests, Func<NetlinkResult, bool> isFine)
     {
         foreach (var request in requests)
             changes.Add(new OverlayChange(network, request.What));
@@ -38,7 +46,7 @@ internal sealed class Reconciliation(bool dryRun)
         var fine = true;
         for (var i = 0; i < results.Length; i++)
         {
-            if (results[i].Ok)
+            if (isFine(results[i]))
                 continue;
             fine = false;
             Fail(network, requests[i].What, new NetlinkException(requests[i].What, results[i].Errno, results[i].Detail).Message);

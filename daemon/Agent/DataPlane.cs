@@ -27,10 +27,9 @@ internal sealed partial class DataPlane(
     ILogger<DataPlane> logger) : IDataPlane
 {
     private readonly PartRecord _overlayPart = new("overlay"), _vipPart = new("vip"), _dnsPart = new("dns");
-    private OverlayConfig? _overlayBefore;
-    private VipConfig _vipBefore = VipConfig.Empty;
-    private long _appliedRevision = -1;
-    private IReadOnlySet<string> _suppressedBefore = new HashSet<string>();
+    private Applied? _applied;
+    private bool _troubled;
+    private IReadOnlyList<DnsListenAddress> _listening = [];
 
     /// <summary>How each part fared last, for status.</summary>
     public IReadOnlyList<PartStatus> Parts => [_overlayPart.Status, _vipPart.Status, _dnsPart.Status];
@@ -41,7 +40,7 @@ internal sealed partial class DataPlane(
     /// <summary>Flows of this node's clients to a service's real servers, over every path, also of such as drain or are removed.</summary>
     public IReadOnlyList<RealServerStatistics> ReadFlows(string serviceId)
     {
-        var config = _vipBefore;
+        var config = _applied?.Vip ?? VipConfig.Empty;
         return
         [
             .. balancers.ReadStatistics(config with
@@ -55,46 +54,51 @@ internal sealed partial class DataPlane(
         ];
     }
 
-    public ApplyOutcome Apply(Snapshot snapshot, IReadOnlySet<string> suppressed)
+    public ApplyOutcome Apply(Snapshot snapshot, IReadOnlySet<string> suppressed, bool whole)
     {
+        var started = time.GetTimestamp();
         var node = facts();
+        var basis = new PlanBasis(snapshot, suppressed);
+        // What failed is not as remembered: only a comparison says how it is.
+        whole |= _applied is null || _troubled;
         var errors = new Dictionary<string, string>();
         // A difference although nothing else is desired than before was made by somebody else.
-        var mending = snapshot.Revision == _appliedRevision && suppressed.SetEquals(_suppressedBefore);
-        var overlayNext = OverlayPlanner.Plan(snapshot, node, suppressed);
-        var vipNext = VipPlanner.Plan(snapshot, node.NodeId, suppressed, time.GetUtcNow());
-        ApplyReport report;
-        if (_overlayBefore is { } overlayBefore && !OverlayPlanner.Adds(overlayBefore, overlayNext) && !VipPlanner.Adds(_vipBefore, vipNext))
+        var mending = whole && _applied is { } last && snapshot.Revision == last.Basis.Snapshot.Revision && suppressed.SetEquals(last.Basis.Suppressed);
+        var overlayNext = OverlayPlanner.Plan(snapshot, node, suppressed, whole ? null : network => Known(basis, node, network)?.Overlay);
+        var vipNext = VipPlanner.Plan(snapshot, node.NodeId, suppressed, time.GetUtcNow(), whole ? null : network => Known(basis, node, network)?.Vip);
+        // Until it is through: a fault on the way leaves what nobody remembers.
+        _troubled = true;
+        var pass = new Pass(snapshot, whole, mending, errors);
+        if (_applied is { } before && !OverlayPlanner.Adds(before.Overlay, overlayNext) && !VipPlanner.Adds(before.Vip, vipNext))
         {
             // Things only go, or nothing changes: names first, paths last.
-            ApplyDns(snapshot, errors);
-            ApplyVip(vipNext, mending, errors);
-            report = ApplyOverlay(overlayNext, snapshot, mending, errors);
+            ApplyDns(pass);
+            ApplyVip(pass, before.Vip, vipNext);
+            ApplyOverlay(pass, before.Overlay, overlayNext);
         }
         else
         {
-            var overlayBoth = _overlayBefore is null ? overlayNext : OverlayPlanner.Union(_overlayBefore, overlayNext);
-            var vipBoth = VipPlanner.Union(_vipBefore, vipNext);
-            report = ApplyOverlay(overlayBoth, snapshot, mending, errors);
-            ApplyVip(vipBoth, mending, errors);
-            ApplyDns(snapshot, errors);
-            if (!ReferenceEquals(vipBoth, vipNext))
-                ApplyVip(vipNext, mending: false, errors);
-            if (!ReferenceEquals(overlayBoth, overlayNext))
-                report = ApplyOverlay(overlayNext, snapshot, mending: false, errors);
+            var overlayBoth = _applied is null ? overlayNext : OverlayPlanner.Union(_applied.Overlay, overlayNext);
+            var vipBoth = VipPlanner.Union(_applied?.Vip ?? VipConfig.Empty, vipNext);
+            ApplyOverlay(pass, _applied?.Overlay, overlayBoth);
+            ApplyVip(pass, _applied?.Vip, vipBoth);
+            ApplyDns(pass);
+            // What was compared a moment ago need not be again.
+            var rest = pass with { Whole = false, Mending = false };
+            ApplyVip(rest, vipBoth, vipNext);
+            ApplyOverlay(rest, overlayBoth, overlayNext);
         }
-        (_appliedRevision, _suppressedBefore) = (snapshot.Revision, suppressed);
-
-        (_overlayBefore, _vipBefore) = (overlayNext, vipNext);
-        return new ApplyOutcome
-        {
-            Revision = snapshot.Revision,
-            Errors = errors,
-            Ready = report.Endpoints.Where(entry => entry.Value is { Outcome: EndpointOutcome.Ready, Interface: not null })
-                .ToDictionary(entry => entry.Key, entry => entry.Value.Interface!),
-            Gone = [.. report.Endpoints.Where(entry => entry.Value.Outcome == EndpointOutcome.Gone).Select(entry => entry.Key)],
-        };
+        _applied = new Applied(basis, node, overlayNext, vipNext);
+        _troubled = errors.Count > 0 || pass.Gone.Count > 0;
+        Log.Applied(logger, snapshot.Revision, whole ? "everything compared" : "what changed", time.GetElapsedTime(started).TotalMilliseconds);
+        return new ApplyOutcome { Revision = snapshot.Revision, Whole = whole, Errors = errors, Ready = pass.Ready, Gone = [.. pass.Gone] };
     }
+
+    /// <summary>What a network was planned as before, when nothing it depends on has changed.</summary>
+    private (OverlayNetwork? Overlay, VipNetwork? Vip)? Known(PlanBasis basis, NodeFacts node, Network network) =>
+        _applied is { } last && last.Node == node && basis.IsSame(last.Basis, network)
+            ? (last.Overlay.Networks.FirstOrDefault(planned => planned.Vni == network.Vni), last.Vip.Networks.FirstOrDefault(planned => planned.Id == network.Id))
+            : null;
 
     /// <summary>Takes everything of this node out of the kernel, names first.</summary>
     public void Clear(Snapshot snapshot)
@@ -120,18 +124,26 @@ internal sealed partial class DataPlane(
         return differences;
     }
 
-    private ApplyReport ApplyOverlay(OverlayConfig config, Snapshot snapshot, bool mending, Dictionary<string, string> errors)
+    /// <param name="before">What was applied last; null: nothing yet.</param>
+    private void ApplyOverlay(Pass pass, OverlayConfig? before, OverlayConfig config)
     {
+        var revision = pass.Snapshot.Revision;
+        if (!pass.Whole && before is not null && before with { Networks = config.Networks } == config
+            && before.Networks.SequenceEqual(config.Networks, ReferenceEqualityComparer.Instance))
+        {
+            _overlayPart.Reached(revision);
+            return;
+        }
         // Before, so that what is taken away now is not heard as a loss; after, so that new namespaces are listened to.
         watch(config);
-        var report = overlay.Apply(config);
+        var report = pass.Whole || before is null ? overlay.Apply(config) : overlay.ApplyChange(before, config);
         watch(config);
         foreach (var change in report.Changes)
         {
-            if (mending)
+            if (pass.Mending)
             {
                 Log.Mended(logger, "overlay", change.Network, change.What);
-                events.Append("kernel", "mend", change.Network, change.What, snapshot.Revision);
+                events.Append("kernel", "mend", change.Network, change.What, revision);
             }
             else
             {
@@ -141,43 +153,60 @@ internal sealed partial class DataPlane(
         foreach (var error in report.Errors)
         {
             Log.Failed(logger, "overlay", error.Network, error.What, error.Message);
-            if (snapshot.FindNetwork(error.Network).Value is { } network)
-                errors[network.Id] = error.ToString();
+            if (pass.Snapshot.FindNetwork(error.Network).Value is { } network)
+                pass.Errors[network.Id] = error.ToString();
         }
         foreach (var (id, endpoint) in report.Endpoints)
         {
             if (endpoint.Outcome == EndpointOutcome.Failed)
-                errors[id] = string.Join("; ", report.Errors.Select(error => error.ToString()));
+                pass.Errors[id] = string.Join("; ", report.Errors.Select(error => error.ToString()));
+            if (endpoint.Outcome == EndpointOutcome.Gone)
+                pass.Gone.Add(id);
+            if (endpoint is { Outcome: EndpointOutcome.Ready, Interface: { } @interface })
+                pass.Ready[id] = @interface;
         }
-        _overlayPart.Done(snapshot.Revision, report.Errors.Count > 0 ? report.Errors[0].ToString() : null, time.GetUtcNow());
-        return report;
+        _overlayPart.Done(revision, report.Errors.Count > 0 ? report.Errors[0].ToString() : null, time.GetUtcNow());
     }
 
-    private void ApplyVip(VipConfig config, bool mending, Dictionary<string, string> errors)
+    /// <inheritdoc cref="ApplyOverlay"/>
+    private void ApplyVip(Pass pass, VipConfig? before, VipConfig config)
     {
+        var revision = pass.Snapshot.Revision;
+        if (!pass.Whole && before is not null && before.Networks.SequenceEqual(config.Networks, ReferenceEqualityComparer.Instance))
+        {
+            _vipPart.Reached(revision);
+            return;
+        }
         var report = balancers.Apply(config);
-        foreach (var change in report.Changes.Where(change => change.Mended && mending))
+        foreach (var change in report.Changes.Where(change => change.Mended && pass.Mending))
             events.Append("kernel", "mend", change.Network, $"{change.Balancer}, {change.Where}: {change.What}", config.Revision);
         var failures = report.Errors.Where(error => !error.NamespaceGone).ToList();
         foreach (var error in failures)
-            errors.TryAdd($"vip/{error.Network}", error.ToString());
-        _vipPart.Done(config.Revision, failures.Count > 0 ? failures[0].ToString() : null, time.GetUtcNow());
-        // What is due by time (report.NextDue, the end of a drain; the next step of a slow start) is done by the resync that comes every few seconds.
+            pass.Errors.TryAdd($"vip/{error.Network}", error.ToString());
+        _vipPart.Done(revision, failures.Count > 0 ? failures[0].ToString() : null, time.GetUtcNow());
+        // What is due by time (report.NextDue, the end of a drain; the next step of a slow start) is done by the comparison that comes every few seconds.
         Vip = report;
     }
 
-    private void ApplyDns(Snapshot snapshot, Dictionary<string, string> errors)
+    private void ApplyDns(Pass pass)
     {
-        var config = dnsPlanner.Plan(snapshot, synced: true);
+        var config = dnsPlanner.Plan(pass.Snapshot, synced: true);
         dns.Apply(config);
+        var listen = ListenAddresses(pass.Snapshot, config);
+        if (!pass.Whole && _listening.SequenceEqual(listen))
+        {
+            _dnsPart.Reached(pass.Snapshot.Revision);
+            return;
+        }
         resolverAddresses.Ensure();
-        var failures = listeners.Apply(ListenAddresses(snapshot, config));
+        var failures = listeners.Apply(listen);
+        _listening = failures.Count == 0 ? listen : [];
         foreach (var (address, error) in failures)
         {
             Log.Failed(logger, "dns", address, "listen", error);
-            errors.TryAdd($"dns/{address}", error);
+            pass.Errors.TryAdd($"dns/{address}", error);
         }
-        _dnsPart.Done(snapshot.Revision, failures.Count > 0 ? failures.First() is var (address1, error1) ? $"{address1}: {error1}" : null : null, time.GetUtcNow());
+        _dnsPart.Done(pass.Snapshot.Revision, failures.Count > 0 ? failures.First() is var (address1, error1) ? $"{address1}: {error1}" : null : null, time.GetUtcNow());
     }
 
     private List<DnsListenAddress> ListenAddresses(Snapshot snapshot, DnsConfig config)
@@ -191,6 +220,16 @@ internal sealed partial class DataPlane(
         ];
     }
 
+    /// <summary>What the last application was made from and what it brought about.</summary>
+    private sealed record Applied(PlanBasis Basis, NodeFacts Node, OverlayConfig Overlay, VipConfig Vip);
+
+    /// <summary>One application under way.</summary>
+    private sealed record Pass(Snapshot Snapshot, bool Whole, bool Mending, Dictionary<string, string> Errors)
+    {
+        public HashSet<string> Gone { get; } = [];
+        public Dictionary<string, string> Ready { get; } = [];
+    }
+
     private sealed class PartRecord(string name)
     {
         public long Revision { get; private set; } = -1;
@@ -199,6 +238,9 @@ internal sealed partial class DataPlane(
         private bool _ok = true;
 
         public PartStatus Status => new() { Name = name, Revision = Revision, Ok = _ok, LastError = _error, LastErrorAt = _errorAt };
+
+        /// <summary>The part had nothing to do for this revision.</summary>
+        public void Reached(long revision) => Revision = revision;
 
         /// <summary>The last error stays readable after it has gone; <c>Ok</c> says whether it has.</summary>
         public void Done(long revision, string? error, DateTimeOffset now)
@@ -220,5 +262,8 @@ internal sealed partial class DataPlane(
 
         [LoggerMessage(3, LogLevel.Error, "{Part}: {Object}: {What}: {Message}")]
         public static partial void Failed(ILogger logger, string part, string @object, string what, string message);
+
+        [LoggerMessage(4, LogLevel.Debug, "revision {Revision} applied, {What}, in {Milliseconds:0.0} ms")]
+        public static partial void Applied(ILogger logger, long revision, string what, double milliseconds);
     }
 }

@@ -6,7 +6,11 @@ namespace OverlayNet.Daemon.Agent;
 public interface IDataPlane
 {
     /// <param name="suppressed">Ids of this node's endpoints that are gone although the registry does not know it yet.</param>
-    ApplyOutcome Apply(Snapshot snapshot, IReadOnlySet<string> suppressed);
+    /// <param name="whole">
+    /// Compare everything with the kernel, so that what somebody else changed is mended too; false: bring about what differs from the
+    /// call before, which is much quicker.
+    /// </param>
+    ApplyOutcome Apply(Snapshot snapshot, IReadOnlySet<string> suppressed, bool whole);
 }
 
 /// <summary>What one application found.</summary>
@@ -14,10 +18,13 @@ public sealed record ApplyOutcome
 {
     public long Revision { get; init; }
 
+    /// <summary>Everything was compared with the kernel, not only what changed brought about.</summary>
+    public bool Whole { get; init; }
+
     /// <summary>Errors by the id of the object they are about; the key "" is for what belongs to none.</summary>
     public IReadOnlyDictionary<string, string> Errors { get; init; } = new Dictionary<string, string>();
 
-    /// <summary>This node's endpoints whose path is in place, by id, each with the name of its interface inside the container.</summary>
+    /// <summary>Those of this node's endpoints that were looked at and whose path is in place, by id, each with the name of its interface inside the container.</summary>
     public IReadOnlyDictionary<string, string> Ready { get; init; } = new Dictionary<string, string>();
 
     /// <summary>Ids of this node's endpoints whose namespace no longer exists.</summary>

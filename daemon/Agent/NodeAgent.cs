@@ -31,6 +31,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
     private readonly ILogger _logger;
     private readonly PromisePeers? _promises;
     private volatile HostState _host;
+    private long _hostReadAt;
 
     public NodeAgent(DaemonOptions options, Membership membership, RegistryClient registry, EventLog events, TimeProvider time, ILoggerFactory loggers, NodeIdentity? identity = null)
     {
@@ -59,7 +60,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
             events,
             time,
             loggers.CreateLogger<DataPlane>());
-        Reconciler = new Reconciler(Follower, Plane, options.ResyncInterval, loggers.CreateLogger<Reconciler>());
+        Reconciler = new Reconciler(Follower, Plane, options.ResyncInterval, time, loggers.CreateLogger<Reconciler>());
         Withdrawals = new Withdrawals(registry, Follower, Reconciler, (kind, action, name, message, revision) => events.Append(kind, action, name, message, revision), time, loggers.CreateLogger<Withdrawals>());
         _monitor = new OverlayMonitor(null, Heard);
         Attachments = new Attachments(membership.NodeId, registry, Follower, Reconciler, () => DefaultMtu, loggers.CreateLogger<Attachments>());
@@ -139,7 +140,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
         if (what is EndpointVanished vanished)
             Withdrawals.Withdraw(vanished.EndpointId, "its network namespace is gone");
         else
-            Reconciler.Wake();
+            Reconciler.Mend();
     }
 
     private void AfterApply(ApplyOutcome outcome)
@@ -179,7 +180,9 @@ internal sealed partial class NodeAgent : IAsyncDisposable
 
     private HeartbeatRequest Compose()
     {
-        _host = ReadHost();
+        // Beats also come with every application; the host need not be read again for each.
+        if (_time.GetElapsedTime(_hostReadAt) >= _options.HeartbeatInterval)
+            _host = ReadHost();
         return new HeartbeatRequest
         {
             NodeId = Membership.NodeId,
@@ -193,6 +196,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
 
     private HostState ReadHost()
     {
+        _hostReadAt = _time.GetTimestamp();
         using var socket = NetlinkSocket.Open(NetlinkProtocol.Route);
         return new HostState(HostFacts.MtuOf(socket, Membership.Address), HostFacts.Routes(socket));
     }

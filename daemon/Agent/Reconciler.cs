@@ -5,11 +5,15 @@ using OverlayNet.Daemon.Registry;
 namespace OverlayNet.Daemon.Agent;
 
 /// <summary>
-/// The one loop that applies: at a new snapshot, when something of ours was changed in the kernel, and every few
-/// seconds in any case. Runs on a thread of its own; many reasons that come together are one application.
+/// The one loop that applies. A change of the registry is brought about at once, by itself. Everything is compared with
+/// the kernel every few seconds, and soon after something of ours was changed there. Runs on a thread of its own; many
+/// reasons that come together are one application.
 /// </summary>
-public sealed partial class Reconciler(SnapshotFollower follower, IDataPlane plane, TimeSpan resync, ILogger<Reconciler> logger) : IDisposable
+public sealed partial class Reconciler(SnapshotFollower follower, IDataPlane plane, TimeSpan resync, TimeProvider time, ILogger<Reconciler> logger) : IDisposable
 {
+    // Most of what is heard of the kernel is what we or a container's end have just done: let the rest of it come, and a
+    // withdrawal go first.
+    private static readonly TimeSpan MendDelay = TimeSpan.FromMilliseconds(100);
     private readonly AutoResetEvent _wake = new(false);
     private readonly ConcurrentDictionary<string, byte> _suppressed = new();
     private readonly Lock _gate = new();
@@ -17,12 +21,17 @@ public sealed partial class Reconciler(SnapshotFollower follower, IDataPlane pla
     private ApplyOutcome _last = new();
     private Thread? _thread;
     private volatile bool _stopping;
+    private long _wholeAt;
+    private long _comparedRevision = -1;
 
     /// <summary>The newest application's result.</summary>
     public ApplyOutcome Last => Volatile.Read(ref _last);
 
     /// <summary>The revision the kernel reflects; moves even when single objects failed (their errors are in <see cref="Last"/>).</summary>
     public long AppliedRevision => Last.Revision;
+
+    /// <summary>The newest revision for which everything was compared with the kernel.</summary>
+    public long ComparedRevision => Interlocked.Read(ref _comparedRevision);
 
     /// <summary>Called after each application, on the reconciler's thread.</summary>
     public event Action<ApplyOutcome>? Applied;
@@ -34,14 +43,24 @@ public sealed partial class Reconciler(SnapshotFollower follower, IDataPlane pla
         _ = WakeAtChanges(cancellation);
     }
 
-    /// <summary>Asks for an application soon; cheap, from any thread.</summary>
-    public void Wake() => _wake.Set();
+    /// <summary>Asks for a comparison with the kernel soon: something of ours may have changed there. Cheap, from any thread.</summary>
+    public void Mend()
+    {
+        var soon = time.GetTimestamp() + Ticks(MendDelay);
+        lock (_gate)
+        {
+            if (_wholeAt <= soon)
+                return;
+            _wholeAt = soon;
+        }
+        _wake.Set();
+    }
 
     /// <summary>An endpoint of this node is gone: plan without it although the registry still has it.</summary>
     public void Suppress(string endpointId)
     {
         _suppressed[endpointId] = 0;
-        Wake();
+        _wake.Set();
     }
 
     /// <summary>The first application that reflects at least that revision; the last one when it does already.</summary>
@@ -54,7 +73,7 @@ public sealed partial class Reconciler(SnapshotFollower follower, IDataPlane pla
                 return Task.FromResult(_last);
             _waiters.Add((revision, done));
         }
-        Wake();
+        _wake.Set();
         return done.Task;
     }
 
@@ -71,7 +90,7 @@ public sealed partial class Reconciler(SnapshotFollower follower, IDataPlane pla
         while (!cancellation.IsCancellationRequested)
         {
             var changed = follower.Changed;
-            Wake();
+            _wake.Set();
             await changed.WaitAsync(cancellation).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
     }
@@ -80,15 +99,18 @@ public sealed partial class Reconciler(SnapshotFollower follower, IDataPlane pla
     {
         while (!_stopping)
         {
-            _wake.WaitOne(resync);
+            var asked = _wake.WaitOne(follower.Synced ? UntilWhole() : resync);
             if (_stopping || !follower.Synced)
+                continue;
+            var whole = TakeWhole();
+            if (!asked && !whole)
                 continue;
             var snapshot = follower.Current;
             ForgetSuppressed(snapshot);
             ApplyOutcome outcome;
             try
             {
-                outcome = plane.Apply(snapshot, _suppressed.Keys.ToImmutableHashSet());
+                outcome = plane.Apply(snapshot, _suppressed.Keys.ToImmutableHashSet(), whole);
             }
             catch (Exception e)
             {
@@ -100,6 +122,31 @@ public sealed partial class Reconciler(SnapshotFollower follower, IDataPlane pla
             Applied?.Invoke(outcome);
         }
     }
+
+    private TimeSpan UntilWhole()
+    {
+        lock (_gate)
+        {
+            // Rounded up: a wait counts whole milliseconds.
+            var wait = Math.Ceiling(time.GetElapsedTime(time.GetTimestamp(), _wholeAt).TotalMilliseconds);
+            return TimeSpan.FromMilliseconds(Math.Max(0, wait));
+        }
+    }
+
+    /// <summary>Whether a comparison is due; the next one is then due a resync interval from now.</summary>
+    private bool TakeWhole()
+    {
+        lock (_gate)
+        {
+            var now = time.GetTimestamp();
+            if (now < _wholeAt)
+                return false;
+            _wholeAt = now + Ticks(resync);
+            return true;
+        }
+    }
+
+    private long Ticks(TimeSpan span) => (long)(span.TotalSeconds * time.TimestampFrequency);
 
     private void ForgetSuppressed(Snapshot snapshot)
     {
@@ -116,6 +163,8 @@ public sealed partial class Reconciler(SnapshotFollower follower, IDataPlane pla
         lock (_gate)
         {
             Volatile.Write(ref _last, outcome);
+            if (outcome.Whole)
+                Interlocked.Exchange(ref _comparedRevision, outcome.Revision);
             for (var i = _waiters.Count - 1; i >= 0; i--)
             {
                 if (_waiters[i].Revision > outcome.Revision)

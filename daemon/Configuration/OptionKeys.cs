@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Net;
 using OverlayNet.Contracts;
+using OverlayNet.Daemon.Registry;
 using OverlayNet.Dns;
 
 namespace OverlayNet.Daemon.Configuration;
@@ -42,11 +43,7 @@ public static class OptionKeys
         Path.GetExtension(value) == ".sock" ? Absolute(value) : throw new FormatException("give an absolute path that ends in .sock, or off");
 
     private static IPAddress Address(string value) =>
-        TryAddress(value) ?? throw new FormatException("give an IPv4 or IPv6 address");
-
-    /// <summary>Strict: the runtime's parser also takes the historic short forms (10.1 for 10.0.0.1) and drops the port of [::1]:53.</summary>
-    private static IPAddress? TryAddress(string value) =>
-        !value.StartsWith('[') && IPAddress.TryParse(value, out var address) && (value.Contains(':') || value.Count(c => c == '.') == 3) ? address : null;
+        Prefixes.ParseAddress(value) ?? throw new FormatException("give an IPv4 or IPv6 address");
 
     private static int Port(string value) =>
         int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out var port) && port is > 0 and < 65536
@@ -76,7 +73,7 @@ public static class OptionKeys
 
     private static IPEndPoint EndPoint(string value)
     {
-        if (TryAddress(value) is { } address)
+        if (Prefixes.ParseAddress(value) is { } address)
             return new IPEndPoint(address, 53);
         return IPEndPoint.TryParse(value, out var endPoint) && endPoint.Port != 0
             ? endPoint

@@ -18,6 +18,9 @@ public sealed record StatusReport
     public long RegistryRevision { get; init; }
     public long AppliedRevision { get; init; }
 
+    /// <summary>The newest revision for which everything was compared with the kernel; a single change is applied without. -1: none yet.</summary>
+    public long ComparedRevision { get; init; } = -1;
+
     /// <summary>False while the managers are out of reach: what is served is the last snapshot.</summary>
     public bool ManagersReachable { get; init; }
     public double? SecondsSinceManager { get; init; }

@@ -28,6 +28,7 @@ internal static class StatusBuilder
             Role = agent.Membership.Role,
             RegistryRevision = snapshot.Revision,
             AppliedRevision = applied,
+            ComparedRevision = agent.Reconciler.ComparedRevision,
             ManagersReachable = reachable,
             SecondsSinceManager = since?.TotalSeconds,
             Managers = agent.Membership.Managers,

@@ -16,7 +16,8 @@ public sealed record NodeFacts(string NodeId, IPAddress UnderlayAddress, int Und
 public static class OverlayPlanner
 {
     /// <param name="suppressed">This node's endpoints that are known to be gone.</param>
-    public static OverlayConfig Plan(Snapshot snapshot, NodeFacts node, IReadOnlySet<string> suppressed) => new()
+    /// <param name="planned">What a network was planned as from the same basis, which need not be done again; null: it must.</param>
+    public static OverlayConfig Plan(Snapshot snapshot, NodeFacts node, IReadOnlySet<string> suppressed, Func<Network, OverlayNetwork?>? planned = null) => new()
     {
         ClusterId = snapshot.ClusterId,
         NodeId = node.NodeId,
@@ -29,7 +30,7 @@ public static class OverlayPlanner
         [
             .. LocalNetworks.Of(snapshot, node.NodeId)
                 .OrderBy(network => network.Vni)
-                .Select(network => PlanNetwork(snapshot, node, network, suppressed)),
+                .Select(network => planned?.Invoke(network) ?? PlanNetwork(snapshot, node, network, suppressed)),
         ],
     };
 
@@ -41,13 +42,13 @@ public static class OverlayPlanner
     {
         var after = next.Networks.ToDictionary(network => network.Netns);
         if (previous.Networks.All(old => after.TryGetValue(old.Netns, out var network)
-            && !old.Remotes.ExceptBy(network.Remotes.Select(remote => remote.Mac), remote => remote.Mac).Any()))
+            && (ReferenceEquals(old, network) || !old.Remotes.ExceptBy(network.Remotes.Select(remote => remote.Mac), remote => remote.Mac).Any())))
             return next;
         return next with
         {
             Networks =
             [
-                .. next.Networks.Select(network => previous.Networks.FirstOrDefault(old => old.Netns == network.Netns) is { } old
+                .. next.Networks.Select(network => previous.Networks.FirstOrDefault(old => old.Netns == network.Netns) is { } old && !ReferenceEquals(old, network)
                     ? network with { Remotes = [.. network.Remotes, .. old.Remotes.ExceptBy(network.Remotes.Select(remote => remote.Mac), remote => remote.Mac)] }
                     : network),
                 .. previous.Networks.Where(old => !after.ContainsKey(old.Netns)),
@@ -67,8 +68,9 @@ public static class OverlayPlanner
     {
         var before = previous.Networks.ToDictionary(network => network.Netns);
         return next.Networks.Any(network => !before.TryGetValue(network.Netns, out var old)
-            || network.Endpoints.ExceptBy(old.Endpoints.Select(endpoint => endpoint.Id), endpoint => endpoint.Id).Any()
-            || network.Remotes.ExceptBy(old.Remotes.Select(remote => (remote.Mac, remote.Vtep)), remote => (remote.Mac, remote.Vtep)).Any());
+            || (!ReferenceEquals(old, network)
+                && (network.Endpoints.ExceptBy(old.Endpoints.Select(endpoint => endpoint.Id), endpoint => endpoint.Id).Any()
+                    || network.Remotes.ExceptBy(old.Remotes.Select(remote => (remote.Mac, remote.Vtep)), remote => (remote.Mac, remote.Vtep)).Any())));
     }
 
     private static OverlayNetwork PlanNetwork(Snapshot snapshot, NodeFacts node, Network network, IReadOnlySet<string> suppressed)

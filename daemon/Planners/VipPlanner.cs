@@ -11,14 +11,15 @@ public static class VipPlanner
 {
     /// <param name="suppressed">This node's endpoints that are known to be gone.</param>
     /// <param name="now">Weights of endpoints that start slowly depend on it.</param>
-    public static VipConfig Plan(Snapshot snapshot, string nodeId, IReadOnlySet<string> suppressed, DateTimeOffset now) => new()
+    /// <param name="planned">What a network was planned as from the same basis, which need not be done again; null: it must.</param>
+    public static VipConfig Plan(Snapshot snapshot, string nodeId, IReadOnlySet<string> suppressed, DateTimeOffset now, Func<Network, VipNetwork?>? planned = null) => new()
     {
         Revision = snapshot.Revision,
         Networks =
         [
             .. LocalNetworks.Of(snapshot, nodeId)
                 .OrderBy(network => network.Vni)
-                .Select(network => PlanNetwork(snapshot, nodeId, network, suppressed, now)),
+                .Select(network => planned?.Invoke(network) ?? PlanNetwork(snapshot, nodeId, network, suppressed, now)),
         ],
     };
 
@@ -55,8 +56,9 @@ public static class VipPlanner
     {
         var before = previous.Networks.ToDictionary(network => network.Id);
         return next.Networks.Any(network => !before.TryGetValue(network.Id, out var old)
-            || network.Tasks.ExceptBy(old.Tasks.Select(task => task.EndpointId), task => task.EndpointId).Any()
-            || network.Services.Any(service => old.Services.FirstOrDefault(was => was.Id == service.Id) is not { } was || Adds(was, service)));
+            || (!ReferenceEquals(old, network)
+                && (network.Tasks.ExceptBy(old.Tasks.Select(task => task.EndpointId), task => task.EndpointId).Any()
+                    || network.Services.Any(service => old.Services.FirstOrDefault(was => was.Id == service.Id) is not { } was || Adds(was, service)))));
     }
 
     private static bool Adds(VipService previous, VipService next)

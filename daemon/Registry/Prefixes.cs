@@ -22,8 +22,8 @@ internal static class Prefixes
     /// <summary>Reads an address in its full form; null for anything else, "10.1", "010.0.0.1" and "::ffff:10.0.0.1" included.</summary>
     public static IPAddress? ParseAddress(string text)
     {
-        // IPv4-mapped IPv6 is neither here nor there: .NET counts it to both families.
-        if (!IPAddress.TryParse(text, out var address) || text.Contains('%', StringComparison.Ordinal) || address.IsIPv4MappedToIPv6)
+        // IPv4-mapped IPv6 is neither here nor there: .NET counts it to both families. Of [::1]:53 it drops the port.
+        if (text.StartsWith('[') || !IPAddress.TryParse(text, out var address) || text.Contains('%', StringComparison.Ordinal) || address.IsIPv4MappedToIPv6)
             return null;
         return address.AddressFamily == AddressFamily.InterNetworkV6 || address.ToString() == text ? address : null;
     }

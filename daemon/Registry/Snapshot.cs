@@ -168,6 +168,17 @@ public sealed class Snapshot
     public Endpoint? NodeEndpoint(string nodeId, string networkId) =>
         Endpoints.GetValueOrDefault(NodeEndpointId(nodeId, networkId));
 
+    /// <summary>
+    /// Whether this snapshot and the other have everything in common that concerns a network: itself, its services and endpoints, and
+    /// all nodes and networks. By reference, as snapshots share what stayed the same: false may also mean equal.
+    /// </summary>
+    public bool SharesNetwork(Snapshot other, string networkId) =>
+        ClusterId == other.ClusterId
+        && ReferenceEquals(Nodes, other.Nodes)
+        && ReferenceEquals(Networks, other.Networks)
+        && ReferenceEquals(_networkEndpoints.GetValueOrDefault(networkId, NoIds), other._networkEndpoints.GetValueOrDefault(networkId, NoIds))
+        && ReferenceEquals(_networkServices.GetValueOrDefault(networkId, NoIds), other._networkServices.GetValueOrDefault(networkId, NoIds));
+
     private static IEnumerable<T> Members<T>(
         ImmutableDictionary<string, ImmutableHashSet<string>> index, string id, ImmutableDictionary<string, T> objects)
     {

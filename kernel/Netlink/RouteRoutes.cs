@@ -181,6 +181,6 @@ public sealed class RouteRoutes(NetlinkSocket socket)
                     break;
             }
         }
-        return route with { Destination = Prefixes.Containing(destination, header.DestinationLength) };
+        return route with { Destination = NetworkPrefix.Containing(destination, header.DestinationLength) };
     }
 }

@@ -113,8 +113,8 @@ public sealed class RouteRules(NetlinkSocket socket)
         {
             rule = attribute.Type switch
             {
-                AttrDestination => rule with { Destination = Prefixes.Containing(attribute.Address, header.DestinationLength) },
-                AttrSource => rule with { Source = Prefixes.Containing(attribute.Address, header.SourceLength) },
+                AttrDestination => rule with { Destination = NetworkPrefix.Containing(attribute.Address, header.DestinationLength) },
+                AttrSource => rule with { Source = NetworkPrefix.Containing(attribute.Address, header.SourceLength) },
                 AttrIncoming => rule with { IncomingInterface = attribute.String },
                 AttrOutgoing => rule with { OutgoingInterface = attribute.String },
                 AttrPriority => rule with { Priority = attribute.U32 },

@@ -46,11 +46,14 @@ cluster_up() {
         shift 2
     done
     [ ! -e "$dir" ] || { echo "cluster.sh: $dir exists: 'down' it first" >&2; return 1; }
-    mkdir -p "$dir/nodes" "$dir/processes"
-    echo "$prefix" >"$dir/prefix"
-    echo "$owner" >"$dir/owner"
-    echo "$underlay" >"$dir/underlay"
-    : >"$dir/containers"
+    # All at once: a sweep must never find a cluster without its owner and prefix.
+    rm -rf "$dir.new"
+    mkdir -p "$dir.new/nodes" "$dir.new/processes"
+    echo "$prefix" >"$dir.new/prefix"
+    echo "$owner" >"$dir.new/owner"
+    echo "$underlay" >"$dir.new/underlay"
+    : >"$dir.new/containers"
+    mv "$dir.new" "$dir" || return 1
 
     ip netns add "${prefix}lan" || return 1
     ip -n "${prefix}lan" -batch - <<BATCH || return 1
@@ -166,9 +169,10 @@ cluster_kill() { cluster_end "$1/nodes/$2/daemon.pid" KILL; }
 cluster_container() {
     local dir=$1 name=$2 prefix
     prefix=$(cluster_prefix "$dir")
+    # Noted before it is there, so that nobody who dies in between leaves it behind.
+    grep -qx "$name" "$dir/containers" || echo "$name" >>"$dir/containers"
     ip netns add "$prefix$name" || return 1
     ip -n "$prefix$name" link set lo up
-    grep -qx "$name" "$dir/containers" || echo "$name" >>"$dir/containers"
 }
 
 cluster_spawn() {
@@ -215,6 +219,8 @@ cluster_sweep() {
     local dir pid start
     for dir in "$CLUSTER_RUNS"/*/; do
         dir=${dir%/}
+        # Half laid: nothing is made before it has its name.
+        case $dir in *.new) [ -z "$(find "$dir" -maxdepth 0 -mmin +1)" ] || rm -rf "$dir"; continue ;; esac
         [ -f "$dir/owner" ] || continue
         read -r pid start <"$dir/owner"
         # '-' is nobody's: such a cluster stays until it is taken down.

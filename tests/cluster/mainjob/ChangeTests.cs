@@ -30,6 +30,34 @@ public sealed class ChangeTests(WebCluster web)
     }
 
     [Fact]
+    public void Changes_leave_nothing_for_the_comparison_with_the_kernel_to_mend()
+    {
+        var before = web.Cluster.Nodes.Select(node => (Node: node, Logged: node.Log.Length, Tables: Tables(node))).ToList();
+
+        for (var round = 0; round < 3; round++)
+        {
+            var killed = web.Cluster.AddBackend("killed", web.Cluster.Nodes[round], WebCluster.Network, "web");
+            var detached = web.Cluster.AddBackend("detached", web.Cluster.Nodes[(round + 1) % 3], WebCluster.Network, "web");
+            foreach (var (node, _, tables) in before)
+            {
+                Wait.Until($"{node.Name} has both", () => Has(node, "killed") && Has(node, "detached"));
+                Wait.Until($"{node.Name} has ways to both", () => Tables(node) != tables && Tables(node).Contains(killed.Address!, StringComparison.Ordinal) == (node != web.Cluster.Nodes[round]));
+            }
+            killed.Remove();
+            web.Cluster.Nodes[(round + 1) % 3].Cli("detach", "--network", WebCluster.Network, "--netns", detached.NetnsPath);
+            detached.Remove();
+            foreach (var (node, _, tables) in before)
+                Wait.Until($"{node.Name}'s tables are as before", () => Tables(node) == tables, () => $"before:\n{tables}\nnow:\n{Tables(node)}");
+        }
+
+        foreach (var (node, logged, _) in before)
+        {
+            Wait.Until($"{node.Name} has compared everything since", () => node.CliJson("status") is var status && (long)status["comparedRevision"]! >= (long)status["registryRevision"]!);
+            Assert.DoesNotContain("mended", node.Log[logged..], StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
     public void A_drained_endpoint_gets_no_new_connection_and_no_request_fails()
     {
         var manager = web.Cluster.Nodes[0];
@@ -106,6 +134,15 @@ public sealed class ChangeTests(WebCluster web)
         Assert.Equal(code, run.ExitCode);
         Assert.Equal(namespaces, ScratchNamespaces());
         Assert.DoesNotContain("\"waiting\"", node.Cli("endpoint", "ls", "--json").Output, StringComparison.Ordinal);
+    }
+
+    /// <summary>Where the network's frames go from a node: entries of the VXLAN device, and neighbours.</summary>
+    private static string Tables(ClusterNode node)
+    {
+        var netns = node.NetworkNamespace(WebCluster.Network);
+        var fdb = Commands.In(netns, "bridge", "fdb", "show", "dev", "vx0").Succeeded().Lines;
+        var neighbours = Commands.In(netns, "ip", "neigh", "show", "nud", "permanent", "dev", "br0").Succeeded().Lines;
+        return string.Join('\n', fdb.Concat(neighbours).Select(line => line.Trim()).Order(StringComparer.Ordinal));
     }
 
     private static JsonArray Backends(ClusterNode node) => node.CliJson("service", "backends", "web").AsArray();

@@ -121,10 +121,10 @@ public sealed class RouteCodecTests
     [Fact]
     public void PrefixesClearHostBits()
     {
-        Assert.Equal(IPNetwork.Parse("10.96.0.0/20"), Prefixes.Containing(IPAddress.Parse("10.96.15.255"), 20));
-        Assert.Equal(IPNetwork.Parse("fc00::/7"), Prefixes.Containing(IPAddress.Parse("fdff::1"), 7));
-        Assert.Equal(IPNetwork.Parse("::/0"), Prefixes.Containing(IPAddress.Parse("fdff::1"), 0));
-        Assert.Throws<InvalidDataException>(() => Prefixes.Containing(IPAddress.Loopback, 33));
+        Assert.Equal(IPNetwork.Parse("10.96.0.0/20"), NetworkPrefix.Containing(IPAddress.Parse("10.96.15.255"), 20));
+        Assert.Equal(IPNetwork.Parse("fc00::/7"), NetworkPrefix.Containing(IPAddress.Parse("fdff::1"), 7));
+        Assert.Equal(IPNetwork.Parse("::/0"), NetworkPrefix.Containing(IPAddress.Parse("fdff::1"), 0));
+        Assert.Throws<InvalidDataException>(() => NetworkPrefix.Containing(IPAddress.Loopback, 33));
     }
 
     private static Link Get(byte[] recorded)

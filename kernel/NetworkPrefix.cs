@@ -3,7 +3,7 @@ using System.Net;
 namespace OverlayNet.Kernel;
 
 /// <summary>Arithmetic on prefixes.</summary>
-public static class Prefixes
+public static class NetworkPrefix
 {
     /// <summary>The network of a given length that holds an address: host bits are cleared, which <see cref="IPNetwork"/> demands.</summary>
     /// <exception cref="InvalidDataException">The length does not fit the family.</exception>
