@@ -17,6 +17,27 @@ public static class HostFacts
         return index is { } known && new RouteLinks(socket).Dump().FirstOrDefault(link => link.Index == known) is { } link ? link.Mtu : DefaultMtu;
     }
 
+    /// <summary>The address that the default route leaves from; null: there is no such route. Connecting a UDP socket sends nothing.</summary>
+    public static IPAddress? DefaultAddress()
+    {
+        // Addresses for documentation (RFC 5737, RFC 3849): nobody's, so only a default route leads there.
+        foreach (var probe in new[] { "203.0.113.1", "2001:db8:ffff::1" })
+        {
+            var target = new IPEndPoint(IPAddress.Parse(probe), 9);
+            using var socket = new Socket(target.AddressFamily, SocketType.Dgram, ProtocolType.Udp);
+            try
+            {
+                socket.Connect(target);
+                return ((IPEndPoint)socket.LocalEndPoint!).Address;
+            }
+            catch (SocketException)
+            {
+                // No route of this family.
+            }
+        }
+        return null;
+    }
+
     /// <summary>True when an interface of this host has the address.</summary>
     public static bool Has(NetlinkSocket socket, IPAddress address) =>
         new RouteAddresses(socket).Dump().Any(entry => entry.Address.Equals(address));

@@ -226,7 +226,8 @@ public sealed record JoinResponse
 
 public sealed record InitRequest
 {
-    public required IPAddress Address { get; init; }
+    /// <summary>This node's address on the underlay; null: the daemon's configured one, or what its default route leaves from.</summary>
+    public IPAddress? Address { get; init; }
     public string? NodeName { get; init; }
     public string? Dc { get; init; }
     public string? ClusterDomain { get; init; }

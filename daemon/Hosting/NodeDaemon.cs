@@ -74,6 +74,7 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
             {
                 identity = await ClusterInit.RunAsync(store, options.State, request with
                 {
+                    Address = request.Address ?? options.NodeAddress ?? HostFacts.DefaultAddress(),
                     Dc = request.Dc ?? options.Dc,
                     ClusterDomain = request.ClusterDomain ?? options.ClusterDomain,
                 }, options.NodeName, null, time, cancellation).ConfigureAwait(false);

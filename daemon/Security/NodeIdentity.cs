@@ -54,13 +54,16 @@ public sealed class NodeIdentity : IDisposable
     /// <summary>The cluster's CA.</summary>
     public X509Certificate2 Authority { get; }
 
+    /// <summary>Whether this node is a member of a cluster, be its identity readable or not.</summary>
+    public static bool Exists(string stateDirectory) => Directory.Exists(Path.Combine(stateDirectory, Folder));
+
     /// <returns>Null: this node is not a member of a cluster.</returns>
     /// <exception cref="InvalidDataException">What is there cannot be read; the message says what to do.</exception>
     public static NodeIdentity? Load(string stateDirectory)
     {
-        var folder = Path.Combine(stateDirectory, Folder);
-        if (!Directory.Exists(folder))
+        if (!Exists(stateDirectory))
             return null;
+        var folder = Path.Combine(stateDirectory, Folder);
         try
         {
             var membership = JsonSerializer.Deserialize(

@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Net;
-using System.Net.Sockets;
 using OverlayNet.Contracts;
 using OverlayNet.Tools.Api;
 using OverlayNet.Tools.Cli;
@@ -12,7 +11,7 @@ internal static class InitCommand
 {
     public static Command Create(Shell shell)
     {
-        var address = Inputs.Address("--address", "Underlay address of this node; default: the one the default route leaves from");
+        var address = Inputs.Address("--address", "Underlay address of this node; default: the configured one, else the one its default route leaves from");
         var name = Inputs.Text("--name", "This node's name, one DNS label; default: the host's name", "NAME");
         var dc = Inputs.Text("--dc", "Name of the data centre, one DNS label", "NAME");
         var domain = Inputs.Text("--domain", "DNS domain of the cluster; default: overlay.internal", "DOMAIN");
@@ -25,7 +24,7 @@ internal static class InitCommand
         {
             var body = await api.Post("/v1/init", new InitRequest
             {
-                Address = parsed.GetValue(address) is { } given ? IPAddress.Parse(given) : DefaultAddress(),
+                Address = parsed.GetValue(address) is { } given ? IPAddress.Parse(given) : null,
                 NodeName = parsed.GetValue(name),
                 Dc = parsed.GetValue(dc),
                 ClusterDomain = parsed.GetValue(domain),
@@ -42,25 +41,5 @@ internal static class InitCommand
             output.WriteLine("To add a node, run on it the command that this prints here: overlaynet token show worker");
         });
         return command;
-    }
-
-    /// <summary>The source address the default route would use. Connecting a UDP socket sends nothing.</summary>
-    internal static IPAddress DefaultAddress()
-    {
-        foreach (var probe in new[] { "192.0.2.1", "2001:db8::1" })
-        {
-            var target = new IPEndPoint(IPAddress.Parse(probe), 9);
-            using var socket = new Socket(target.AddressFamily, SocketType.Dgram, ProtocolType.Udp);
-            try
-            {
-                socket.Connect(target);
-                return ((IPEndPoint)socket.LocalEndPoint!).Address;
-            }
-            catch (SocketException)
-            {
-                // No route of this family.
-            }
-        }
-        throw new CommandFailure(ExitCodes.BadInput, "there is no default route to take the node's address from", "say which address other nodes reach this one at: --address ADDRESS");
     }
 }

@@ -215,6 +215,22 @@ public sealed class JoinTests
     }
 
     [Fact]
+    public async Task AnInitThatACrashEndedGoesOnWhenSaidAgain()
+    {
+        await using var f = await ApiFixture.StartAsync();
+        var token = (await new ClusterSecrets(f.Store, TimeProvider.System).TokensAsync()).Worker;
+        // Everything but the identity was written.
+        NodeIdentity.Delete(f.Directory.Path);
+        var other = await Assert.ThrowsAsync<RegistryException>(() => ClusterInit.RunAsync(
+            f.Store, f.Directory.Path, new InitRequest { Address = IPAddress.Parse("192.0.2.9") }, "manager"));
+        Assert.Equal("already-initialised", other.Error.Code);
+        using var again = await ClusterInit.RunAsync(f.Store, f.Directory.Path, new InitRequest { Address = IPAddress.Parse("192.0.2.1") }, "manager");
+        Assert.Equal(f.Identity.Membership.NodeId, again.Membership.NodeId);
+        Assert.Equal(f.Identity.Authority.Thumbprint, again.Authority.Thumbprint);
+        Assert.Equal(token, (await new ClusterSecrets(f.Store, TimeProvider.System).TokensAsync()).Worker);
+    }
+
+    [Fact]
     public async Task NobodyListensThere()
     {
         await using var f = await ApiFixture.StartAsync();
