@@ -47,7 +47,7 @@ public sealed class ChangeTests(WebCluster web)
             web.Cluster.Nodes[(round + 1) % 3].Cli("detach", "--network", WebCluster.Network, "--netns", detached.NetnsPath);
             detached.Remove();
             foreach (var (node, _, tables) in before)
-                Wait.Until($"{node.Name}'s tables are as before", () => Tables(node) == tables, () => $"before:\n{tables}\nnow:\n{Tables(node)}");
+                Wait.Until($"{node.Name}'s tables are as before", () => Tables(node) == tables, seen: () => $"before:\n{tables}\nnow:\n{Tables(node)}");
         }
 
         foreach (var (node, logged, _) in before)
