@@ -19,7 +19,7 @@ public sealed record StatusReport
     public long AppliedRevision { get; init; }
 
     /// <summary>The newest revision for which everything was compared with the kernel; a single change is applied without. -1: none yet.</summary>
-    public long ComparedRevision { get; init; } = -1;
+    public long ComparedRevision { get; set; } = -1;
 
     /// <summary>False while the managers are out of reach: what is served is the last snapshot.</summary>
     public bool ManagersReachable { get; init; }
