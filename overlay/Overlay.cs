@@ -69,10 +69,16 @@ public sealed class Overlay(string? hostPath = null) : IDisposable
         return account.Report;
     }
 
-    private static bool IsOfSameNetworks(OverlayConfig before, OverlayConfig after) =>
-        before with { Networks = after.Networks } == after
-        && before.Networks.Select(network => network.Netns).ToHashSet().SetEquals(after.Networks.Select(network => network.Netns))
-        && !after.Networks.Any(network => network.Encrypted);
+    /// <summary>Whether only endpoints differ: all else of a network may concern the host, too.</summary>
+    private static bool IsOfSameNetworks(OverlayConfig before, OverlayConfig after)
+    {
+        if (before with { Networks = after.Networks } != after || before.Networks.Count != after.Networks.Count)
+            return false;
+        var old = before.Networks.ToDictionary(network => network.Netns);
+        return after.Networks.All(network => !network.Encrypted
+            && old.TryGetValue(network.Netns, out var was)
+            && was with { Endpoints = network.Endpoints, Remotes = network.Remotes } == network);
+    }
 
     private ApplyReport Change(OverlayConfig before, OverlayConfig after)
     {

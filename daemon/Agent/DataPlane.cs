@@ -54,6 +54,17 @@ internal sealed partial class DataPlane(
         ];
     }
 
+    /// <summary>
+    /// Answers again where the daemon before this one did: by the snapshot and on the sockets that it left. What its names point
+    /// at is still in the kernel, and a comparison with that may take longer than a client waits for its answer.
+    /// </summary>
+    public void Resume(Snapshot snapshot)
+    {
+        var config = dnsPlanner.Plan(snapshot, synced: true);
+        dns.Apply(config);
+        listeners.TakeOver(ListenAddresses(snapshot, config));
+    }
+
     public ApplyOutcome Apply(Snapshot snapshot, IReadOnlySet<string> suppressed, bool whole)
     {
         var started = time.GetTimestamp();

@@ -56,6 +56,24 @@ internal sealed partial class DnsListeners(DnsServer server, KeeperClient keeper
         return errors;
     }
 
+    /// <summary>Takes over those of the desired that the predecessor left; all else that is to be done is for <see cref="Apply"/>.</summary>
+    public void TakeOver(IReadOnlyList<DnsListenAddress> desired)
+    {
+        foreach (var listen in desired)
+        {
+            try
+            {
+                var key = KeyOf(listen);
+                if (keeper.Inherited.ContainsKey(key + "/udp") && keeper.Inherited.ContainsKey(key + "/tcp"))
+                    Open(key, listen);
+            }
+            catch (KernelException)
+            {
+                // Its namespace is gone: made again, or said to be missing, by the first application.
+            }
+        }
+    }
+
     /// <summary>A name that changes with the namespace: sockets of one that was deleted and made again are of no use.</summary>
     private static string KeyOf(DnsListenAddress listen)
     {

@@ -40,8 +40,6 @@ internal sealed partial class NodeAgent : IAsyncDisposable
         _logger = loggers.CreateLogger<NodeAgent>();
         Membership = membership;
         Events = events;
-        Features = KernelFeatures.Probe();
-        SayFeatures();
         _host = ReadHost();
         Follower = new SnapshotFollower(registry, new SnapshotFile(options.State), time, loggers.CreateLogger<SnapshotFollower>());
         Follower.Load();
@@ -60,6 +58,10 @@ internal sealed partial class NodeAgent : IAsyncDisposable
             events,
             time,
             loggers.CreateLogger<DataPlane>());
+        if (Follower.Synced)
+            Plane.Resume(Follower.Current);
+        Features = KernelFeatures.Probe();
+        SayFeatures();
         Reconciler = new Reconciler(Follower, Plane, options.ResyncInterval, time, loggers.CreateLogger<Reconciler>());
         Withdrawals = new Withdrawals(registry, Follower, Reconciler, (kind, action, name, message, revision) => events.Append(kind, action, name, message, revision), time, loggers.CreateLogger<Withdrawals>());
         _monitor = new OverlayMonitor(null, Heard);

@@ -43,42 +43,53 @@ internal sealed class Member : IAsyncDisposable
     public static async Task<Member> Start(
         DaemonOptions options, NodeIdentity identity, SqliteStore? store, EventLog events, TimeProvider time, ILoggerFactory loggers)
     {
-        ClusterRegistry? registry = null;
-        WebApplication? remote = null;
-        ManagerApiServices? services = null;
-        if (store is not null)
-        {
-            registry = await ClusterRegistry.StartAsync(store, new ClusterRegistryOptions
-            {
-                Time = time,
-                Logger = loggers.CreateLogger<ClusterRegistry>(),
-                Events = events,
-                NodeTimeout = options.UnmanagedAfter,
-            }).ConfigureAwait(false);
-            var secrets = new ClusterSecrets(store, time);
-            var logger = loggers.CreateLogger<ManagerApiServices>();
-            services = new ManagerApiServices(registry, secrets, new JoinService(registry, secrets, events, logger))
-            {
-                Time = time,
-                Logger = logger,
-                PortHolder = (protocol, port) => PortHolder.Find(protocol, port, beyondLoopback: true),
-            };
-            remote = WebHost.Build(loggers, kestrel => kestrel.Listen(
-                identity.Membership.Address, options.ApiPort, listen => listen.UseHttps(https => ClusterTls.ConfigureServer(https, identity))));
-            ManagerApi.Map(remote, services);
-            await remote.StartAsync().ConfigureAwait(false);
-        }
         var http = store is null ? new HttpClient(ClusterTls.CreateHandler(identity)) : new HttpClient(ToSocket(options.Socket));
         http.Timeout = Timeout.InfiniteTimeSpan;
         var managers = store is null
             ? identity.Membership.Managers.Select(manager => HostPort.Parse(manager)!.ToUri()).ToList()
             : [new Uri("http://localhost/")];
+        // Before the registry: after a restart clients wait for the DNS that comes with it.
         var agent = new NodeAgent(options, identity.Membership, new RegistryClient(http, managers, time), events, time, loggers, identity);
-        services ??= new ManagerApiServices(null, null, null) { ReadFrom = () => agent.Follower.Current, Time = time, Logger = loggers.CreateLogger<ManagerApiServices>() };
-        services = services with { Flows = agent.Plane.ReadFlows };
-        agent.Start();
-        var docker = options.DockerPluginSocket is null ? null : DockerRuntime.Start(options, agent, time, loggers);
-        return new Member(identity, store, registry, services, http, remote, agent, docker);
+        try
+        {
+            var (registry, services, remote) = store is null
+                ? (null, new ManagerApiServices(null, null, null) { ReadFrom = () => agent.Follower.Current, Time = time, Logger = loggers.CreateLogger<ManagerApiServices>() }, null)
+                : await StartManager(options, identity, store, events, time, loggers).ConfigureAwait(false);
+            agent.Start();
+            var docker = options.DockerPluginSocket is null ? null : DockerRuntime.Start(options, agent, time, loggers);
+            return new Member(identity, store, registry, services with { Flows = agent.Plane.ReadFlows }, http, remote, agent, docker);
+        }
+        catch
+        {
+            await agent.DisposeAsync().ConfigureAwait(false);
+            http.Dispose();
+            throw;
+        }
+    }
+
+    private static async Task<(ClusterRegistry? Registry, ManagerApiServices Services, WebApplication? Remote)> StartManager(
+        DaemonOptions options, NodeIdentity identity, SqliteStore store, EventLog events, TimeProvider time, ILoggerFactory loggers)
+    {
+        var registry = await ClusterRegistry.StartAsync(store, new ClusterRegistryOptions
+        {
+            Time = time,
+            Logger = loggers.CreateLogger<ClusterRegistry>(),
+            Events = events,
+            NodeTimeout = options.UnmanagedAfter,
+        }).ConfigureAwait(false);
+        var secrets = new ClusterSecrets(store, time);
+        var logger = loggers.CreateLogger<ManagerApiServices>();
+        var services = new ManagerApiServices(registry, secrets, new JoinService(registry, secrets, events, logger))
+        {
+            Time = time,
+            Logger = logger,
+            PortHolder = (protocol, port) => PortHolder.Find(protocol, port, beyondLoopback: true),
+        };
+        var remote = WebHost.Build(loggers, kestrel => kestrel.Listen(
+            identity.Membership.Address, options.ApiPort, listen => listen.UseHttps(https => ClusterTls.ConfigureServer(https, identity))));
+        ManagerApi.Map(remote, services);
+        await remote.StartAsync().ConfigureAwait(false);
+        return (registry, services, remote);
     }
 
     public async ValueTask DisposeAsync()
