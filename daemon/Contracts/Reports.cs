@@ -137,7 +137,7 @@ public sealed record DnsQueryReport
     public IPAddress? Source { get; init; }
 
     /// <summary>Networks whose names that client sees, in the order in which they are searched.</summary>
-    public IReadOnlyList<string> Networks { get; init; } = [];
+    public IReadOnlyList<string> Networks { get; set; } = [];
 
     /// <summary><c>table</c>, <c>cache</c>, <c>stale</c>, <c>upstream</c>, <c>forward</c> (nobody could be asked) or <c>none</c>.</summary>
     public string Origin { get; init; } = "";
