@@ -42,6 +42,8 @@ public sealed class RestartTests(WebCluster web)
     public void Status_of_a_dead_daemon_comes_from_kernel_and_disk()
     {
         var node = web.Cluster.Nodes[2];
+        // Asks the daemon for its id.
+        var netns = node.NetworkNamespace(WebCluster.Network);
         node.Kill();
         try
         {
@@ -49,7 +51,7 @@ public sealed class RestartTests(WebCluster web)
 
             Assert.Equal(1, status.Code);
             Assert.Contains("dead", status.Lines[0], StringComparison.Ordinal);
-            Assert.Contains(node.NetworkNamespace(WebCluster.Network), status.Output, StringComparison.Ordinal);
+            Assert.Contains(netns, status.Output, StringComparison.Ordinal);
             Assert.Contains("web", status.Output, StringComparison.Ordinal);
         }
         finally
