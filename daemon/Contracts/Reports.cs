@@ -140,13 +140,13 @@ public sealed record DnsQueryReport
     public IReadOnlyList<string> Networks { get; set; } = [];
 
     /// <summary><c>table</c>, <c>cache</c>, <c>stale</c>, <c>upstream</c>, <c>forward</c> (nobody could be asked) or <c>none</c>.</summary>
-    public string Origin { get; init; } = "";
+    public string Origin { get; set; } = "";
 
     /// <summary>Upstream servers the name is forwarded to, in order; empty: it is not.</summary>
-    public IReadOnlyList<string> Candidates { get; init; } = [];
+    public IReadOnlyList<string> Candidates { get; set; } = [];
 
     /// <summary>Seconds since an upstream gave the answer.</summary>
     public long Age { get; init; }
-    public IReadOnlyList<string> Authority { get; init; } = [];
-    public IReadOnlyList<string> Additional { get; init; } = [];
+    public IReadOnlyList<string> Authority { get; set; } = [];
+    public IReadOnlyList<string> Additional { get; set; } = [];
 }
