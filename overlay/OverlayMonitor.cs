@@ -25,6 +25,7 @@ public sealed class OverlayMonitor : IDisposable
     private readonly HashSet<string> vanished = [];
     private readonly FileSystemWatcher pins;
     private readonly NetlinkMonitor host;
+    private readonly ProcessWatch processes;
     private OverlayConfig? config;
     private bool disposed;
 
@@ -40,6 +41,7 @@ public sealed class OverlayMonitor : IDisposable
         Directory.CreateDirectory(NamedNamespaces.Directory);
         using (var netns = hostPath is null ? NetworkNamespace.OpenHost() : NetworkNamespace.Open(hostPath))
             host = new NetlinkMonitor(netns, RouteGroups.Links | RouteGroups.Addresses, OnHost, () => Raise(new OverlayChanged(null)));
+        processes = new ProcessWatch(OnProcessEnded);
         pins = new FileSystemWatcher(NamedNamespaces.Directory) { NotifyFilter = NotifyFilters.FileName };
         pins.Deleted += (_, file) => OnUnpinned(file.Name ?? "");
         pins.Error += (_, _) => Raise(new OverlayChanged(null));
@@ -74,6 +76,7 @@ public sealed class OverlayMonitor : IDisposable
         // Outside the lock: the thread that ends here may be waiting for it.
         foreach (var monitor in stop)
             monitor.Dispose();
+        processes.Follow(Endpoints().Select(pair => ProcessWatch.ProcessOf(pair.Endpoint.Netns)).OfType<int>());
         // Whatever ended before the sockets were there was not heard.
         foreach (var (network, endpoint) in Endpoints())
             Check(network, endpoint);
@@ -91,6 +94,7 @@ public sealed class OverlayMonitor : IDisposable
             networks.Clear();
         }
         pins.Dispose();
+        processes.Dispose();
         foreach (var monitor in stop)
             monitor.Dispose();
     }
@@ -147,6 +151,15 @@ public sealed class OverlayMonitor : IDisposable
                 Check(name, endpoint);
         }
         Raise(new OverlayChanged(network));
+    }
+
+    private void OnProcessEnded(int process)
+    {
+        foreach (var (network, endpoint) in Endpoints())
+        {
+            if (ProcessWatch.ProcessOf(endpoint.Netns) == process)
+                Check(network, endpoint);
+        }
     }
 
     private void OnUnpinned(string name)

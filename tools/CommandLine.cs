@@ -73,6 +73,7 @@ internal static class CommandLine
             EventsCommand.Create(shell),
             DoctorCommand.Create(shell),
             CniCommand.Create(shell),
+            NetavarkCommand.Create(shell),
             CompletionCommand.Create(),
         };
         var help = root.Options.OfType<HelpOption>().Single();

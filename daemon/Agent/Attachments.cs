@@ -69,6 +69,7 @@ public sealed partial class Attachments(
             Endpoint = endpoint,
             Network = network,
             Dns = [.. new[] { network.Gateway4, network.Gateway6 }.OfType<IPAddress>()],
+            ClusterDomain = follower.Current.ClusterDomain,
             Mtu = network.Mtu > 0 ? network.Mtu : defaultMtu(),
             Revision = revision,
         };

@@ -105,6 +105,9 @@ public sealed record AttachResponse
 
     /// <summary>Addresses of the network's resolver, IPv4 first.</summary>
     public IReadOnlyList<IPAddress> Dns { get; set; } = [];
+
+    /// <summary>The cluster's DNS domain; names of the network end in NETWORK and this.</summary>
+    public string ClusterDomain { get; set; } = "";
     public int Mtu { get; init; }
     public long Revision { get; init; }
 }

@@ -37,10 +37,14 @@ public sealed class BackgroundProcess : IDisposable
         }
     }
 
-    public static BackgroundProcess In(string netns, string program, params IEnumerable<string> arguments)
+    public static BackgroundProcess In(string netns, string program, params IEnumerable<string> arguments) =>
+        InHost("ip", ["netns", "exec", netns, program, .. arguments]);
+
+    /// <summary>A program where the tests themselves run.</summary>
+    public static BackgroundProcess InHost(string program, params IEnumerable<string> arguments)
     {
-        var start = new ProcessStartInfo("ip") { UseShellExecute = false, RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
-        foreach (var argument in (string[])["netns", "exec", netns, program, .. arguments])
+        var start = new ProcessStartInfo(program) { UseShellExecute = false, RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
+        foreach (var argument in arguments)
             start.ArgumentList.Add(argument);
         return new BackgroundProcess(start);
     }
@@ -48,7 +52,7 @@ public sealed class BackgroundProcess : IDisposable
     /// <summary>Waits until the output has a text.</summary>
     public BackgroundProcess Says(string text)
     {
-        Wait.Until($"'{text}' from {_process.StartInfo.ArgumentList[3]}", () => Output.Contains(text, StringComparison.Ordinal) || (Ended && Output.Length > 0), seen: () => Output);
+        Wait.Until($"'{text}' from {string.Join(' ', _process.StartInfo.ArgumentList)}", () => Output.Contains(text, StringComparison.Ordinal) || (Ended && Output.Length > 0), seen: () => Output);
         return Output.Contains(text, StringComparison.Ordinal) ? this : throw new InvalidOperationException(Output);
     }
 

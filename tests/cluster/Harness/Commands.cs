@@ -23,7 +23,10 @@ public static class Commands
     private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(60);
 
     /// <exception cref="TimeoutException">It did not end within a minute (it is killed).</exception>
-    public static CommandResult Run(string program, params IEnumerable<string> arguments)
+    public static CommandResult Run(string program, params IEnumerable<string> arguments) => Run(Timeout, program, arguments);
+
+    /// <exception cref="TimeoutException">It did not end in time (it is killed).</exception>
+    public static CommandResult Run(TimeSpan timeout, string program, params IEnumerable<string> arguments)
     {
         var start = new ProcessStartInfo(program)
         {
@@ -41,10 +44,10 @@ public static class Commands
         var output = process.StandardOutput.ReadToEndAsync();
         var error = process.StandardError.ReadToEndAsync();
         // Not until the pipes close: a child that goes on in the background would hold them.
-        if (!process.WaitForExit(Timeout))
+        if (!process.WaitForExit(timeout))
         {
             process.Kill(entireProcessTree: true);
-            throw new TimeoutException($"{command}: did not end within {Timeout.TotalSeconds:0} s");
+            throw new TimeoutException($"{command}: did not end within {timeout.TotalSeconds:0} s");
         }
         return new CommandResult(command, process.ExitCode, output.GetAwaiter().GetResult(), error.GetAwaiter().GetResult());
     }

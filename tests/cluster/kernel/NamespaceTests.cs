@@ -83,4 +83,27 @@ public sealed class NamespaceTests : IDisposable
     }
 
     private static IEnumerable<string> Links() => [.. NetworkInterface.GetAllNetworkInterfaces().Select(link => link.Name).Order()];
+
+    [Fact]
+    public void APathThatLeadsElsewhereByNowIsNotTheNamespaceMeant()
+    {
+        var (one, two) = (namespaces.Reserve("one"), namespaces.Reserve("two"));
+        NamedNamespaces.Create(one);
+        NamedNamespaces.Create(two);
+        string identity;
+        using (var netns = NamedNamespaces.OpenPinned(one))
+        {
+            identity = NamespaceIdentity.Of(netns);
+            Assert.Equal(identity, NamespaceIdentity.Of(netns));
+        }
+
+        NamespaceIdentity.Open(NamedNamespaces.PathOf(one), identity).Dispose();
+        NamespaceIdentity.Open(NamedNamespaces.PathOf(two), null).Dispose();
+        Assert.Equal(2, Assert.Throws<KernelException>(() => NamespaceIdentity.Open(NamedNamespaces.PathOf(two), identity)).Errno);
+        // The same number after a reboot is another namespace.
+        var beforeReboot = "00000000-0000-0000-0000-000000000000" + identity[identity.IndexOf('/')..];
+        Assert.Throws<KernelException>(() => NamespaceIdentity.Open(NamedNamespaces.PathOf(one), beforeReboot));
+        Assert.True(NamespaceIdentity.IsNeeded("/proc/42/ns/net"));
+        Assert.False(NamespaceIdentity.IsNeeded(NamedNamespaces.PathOf(one)));
+    }
 }

@@ -2,21 +2,10 @@ using OverlayNet.Daemon.Configuration;
 
 namespace OverlayNet.UnitTests.Daemon.Configuration;
 
-/// <summary>The configuration file that the package installs: complete, and right where it is commented in.</summary>
+/// <summary>The configuration file that the package installs is right where it is commented in. That it is complete is tools/build-deb's work and the package's test.</summary>
 public sealed class PackagedConfigurationTests
 {
     private static readonly string[] _lines = File.ReadAllLines(Path.Combine(Root(), "tools", "packaging", "overlaynetd.yaml"));
-
-    [Fact]
-    public void Every_key_is_in_it_with_a_comment_above()
-    {
-        foreach (var option in OptionKeys.All)
-        {
-            var at = Array.FindIndex(_lines, line => line.StartsWith($"#{option.Key}: ", StringComparison.Ordinal));
-            Assert.True(at > 0, $"tools/packaging/overlaynetd.yaml does not document {option.Key}");
-            Assert.StartsWith("# ", _lines[at - 1], StringComparison.Ordinal);
-        }
-    }
 
     [Fact]
     public void Every_line_of_it_can_be_commented_in()
