@@ -13,7 +13,8 @@ var (one, two) = (cluster.Hosts[0], cluster.Hosts[1]);
 var manager = cluster.Manager;
 
 // Both in one Docker at once, so that they share whatever load there is.
-one.Run("swarm", "init", "--advertise-addr", one.Node.Address);
+// Swarm may not have the port of VXLAN that we have.
+one.Run("swarm", "init", "--advertise-addr", one.Node.Address, "--data-path-port", "7789");
 one.Run("network", "create", "-d", "overlay", "--attachable", "swarm-net");
 cluster.CreateNetwork("bench-net");
 one.Run("run", "-d", "--name", "swarm-asker", "--network", "swarm-net", Images.Busybox, "sleep", "1d");

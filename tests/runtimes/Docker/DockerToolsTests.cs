@@ -49,7 +49,8 @@ public sealed class DockerToolsTests(DockerCluster cluster) : IClassFixture<Dock
             host.Run("plugin", "create", "overlaynet-swarm", plugin);
             host.Run("plugin", "enable", "overlaynet-swarm");
         }
-        one.Run("swarm", "init", "--advertise-addr", one.Node.Address);
+        // Two drivers cannot have the port of VXLAN at once (swarm mode makes its ingress network in any case).
+        one.Run("swarm", "init", "--advertise-addr", one.Node.Address, "--data-path-port", "7789");
         var token = one.Run("swarm", "join-token", "-q", "worker").Text;
         two.Run("swarm", "join", "--token", token, $"{one.Node.Address}:2377");
         one.Run("network", "create", "-d", "overlaynet-swarm:latest", "--attachable", "--subnet", "10.63.0.0/24", "-o", "overlaynet.network=swarm-made", "swarm-made");
