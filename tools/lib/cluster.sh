@@ -194,12 +194,26 @@ cluster_remove_namespace() {
     rm -rf "/etc/netns/$name"
 }
 
+# Ends what a test's container runtimes left behind and unmounts what they mounted: their programs name the cluster's
+# directory, and the root file systems of their containers lie in it.
+cluster_end_runtimes() {
+    local dir=$1 file
+    ls "$dir"/nodes/*/docker/dockerd.log >/dev/null 2>&1 || return 0
+    for file in $(grep -lsF "$dir/nodes/" /proc/[0-9]*/cmdline; awk -v "upper=upperdir=$dir/" '$5 == "/" && index($0, upper) { print FILENAME }' /proc/[0-9]*/mountinfo 2>/dev/null); do
+        file=${file#/proc/}
+        [ "${file%%/*}" = $$ ] || kill -KILL "${file%%/*}" 2>/dev/null
+    done
+    awk '{ print $5 }' /proc/self/mountinfo | grep -F "$dir/" | sort -r | xargs -r -n 1 umount -l
+    return 0
+}
+
 cluster_down() {
     local dir=$1 prefix n id name file
     [ -d "$dir" ] || return 0
     prefix=$(cluster_prefix "$dir")
     for file in "$dir"/processes/*.pid; do [ -e "$file" ] && cluster_end "$file" KILL; done
     for n in $(ls "$dir/nodes"); do cluster_kill "$dir" "$n"; done
+    cluster_end_runtimes "$dir"
     for name in $(cat "$dir/containers"); do cluster_remove_namespace "$prefix$name"; done
     for n in $(ls "$dir/nodes"); do
         # What the node's daemon made carries the beginning of its id.
