@@ -199,7 +199,7 @@ cluster_remove_namespace() {
 cluster_end_runtimes() {
     local dir=$1 file
     ls "$dir"/nodes/*/docker/dockerd.log >/dev/null 2>&1 || return 0
-    for file in $(grep -lsF "$dir/nodes/" /proc/[0-9]*/cmdline; awk -v "upper=upperdir=$dir/" '$5 == "/" && index($0, upper) { print FILENAME }' /proc/[0-9]*/mountinfo 2>/dev/null); do
+    for file in $(grep -lsF "$dir/nodes/" /proc/[0-9]*/cmdline; grep -lsE "^[0-9]+ [0-9]+ [^ ]+ [^ ]+ / .*upperdir=$dir/" /proc/[0-9]*/mountinfo); do
         file=${file#/proc/}
         [ "${file%%/*}" = $$ ] || kill -KILL "${file%%/*}" 2>/dev/null
     done
