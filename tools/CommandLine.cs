@@ -74,6 +74,7 @@ internal static class CommandLine
             DoctorCommand.Create(shell),
             CniCommand.Create(shell),
             NetavarkCommand.Create(shell),
+            CaptureCommand.Create(shell),
             CompletionCommand.Create(),
         };
         var help = root.Options.OfType<HelpOption>().Single();

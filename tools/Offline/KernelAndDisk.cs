@@ -38,6 +38,12 @@ internal sealed class KernelAndDisk
         return look;
     }
 
+    /// <summary>Null when the disk does not say.</summary>
+    public string? NodeId => _identity?.Id;
+
+    /// <summary>The last snapshot on disk; null when there is none.</summary>
+    public RegistrySnapshot? Snapshot => _snapshot;
+
     public StatusReport ToStatus(string why) => new()
     {
         Daemon = _pid is null ? "dead" : "hung",
