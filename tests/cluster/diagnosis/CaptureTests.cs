@@ -93,8 +93,8 @@ public sealed class CaptureTests(WebCluster web) : IDisposable
     [Theory]
     [InlineData("there is no service 'nothing'", "capture", "--service", "nothing")]
     [InlineData("filter 'tcp prot 80'", "capture", "--network", "app", "--filter", "tcp prot 80")]
-    [InlineData("No such file", "capture", "--read", "/nowhere.pcap")]
-    [InlineData("neither pcap nor pcapng", "capture", "--read", "/etc/hostname")]
+    [InlineData("Could not find file", "capture", "--read", "/nowhere.pcap")]
+    [InlineData("neither pcap nor pcapng", "capture", "--read", "/etc/passwd")]
     [InlineData("more than one object", "capture", "--network", "app", "--service", "web")]
     public void What_cannot_be_captured_is_refused_with_a_remedy(string message, params string[] arguments)
     {
