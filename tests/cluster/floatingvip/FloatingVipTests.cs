@@ -57,7 +57,7 @@ public sealed class FloatingVipTests : IClassFixture<FloatingVipTests.Nodes>
             Wait.Until($"{node.Name} is clean", () => !Addresses(node).Contains(vip.Address, StringComparison.Ordinal)
                 && !Commands.In(node.Netns, "nft", "list", "tables").Output.Contains(vip.Id, StringComparison.Ordinal));
         }
-        Assert.Empty(Directory.EnumerateDirectories("/sys/fs/bpf/overlaynet-vip").Where(path => path.EndsWith(vip.Id, StringComparison.Ordinal)));
+        Assert.DoesNotContain(Directory.EnumerateDirectories("/sys/fs/bpf/overlaynet-vip"), path => path.EndsWith(vip.Id, StringComparison.Ordinal));
     }
 
     [Fact]
