@@ -17,7 +17,7 @@ public sealed class SystemdMachine : IDisposable
     public SystemdMachine()
     {
         Programs.Require("systemd-nspawn", "systemd-container");
-        var root = Commands.Run("bash", Path.Combine(Tree.Root, "tools", "lib", "debian-root")).Succeeded().Text;
+        var root = Commands.Run(TimeSpan.FromMinutes(10), "bash", Path.Combine(Tree.Root, "tools", "lib", "debian-root")).Succeeded().Text;
         _directory = Directory.CreateTempSubdirectory("overlaynet-test-machine-").FullName;
         foreach (var name in new[] { "upper", "work", "root" })
             Directory.CreateDirectory(Path.Combine(_directory, name));
@@ -38,8 +38,9 @@ public sealed class SystemdMachine : IDisposable
             : null;
 
     /// <summary>A program inside.</summary>
-    public CommandResult Run(string program, params IEnumerable<string> arguments) => Commands.Run("nsenter", [.. Enter, program, .. arguments]);
+    public CommandResult Run(string program, params IEnumerable<string> arguments) => Commands.Run("nsenter", [.. Enter, "--pid", program, .. arguments]);
 
+    /// <summary>A program inside that goes on. Not in the machine's pid namespace: nsenter would stay in front of it and keep its signals.</summary>
     public BackgroundProcess Start(string program, params IEnumerable<string> arguments) => BackgroundProcess.InHost("nsenter", [.. Enter, program, .. arguments]);
 
     /// <summary>A file of the tests or a package, where programs inside find it.</summary>
@@ -70,5 +71,5 @@ public sealed class SystemdMachine : IDisposable
         Directory.Delete(_directory, recursive: true);
     }
 
-    private string[] Enter => ["--target", Leader!.Value.ToString(CultureInfo.InvariantCulture), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd"];
+    private string[] Enter => ["--target", Leader!.Value.ToString(CultureInfo.InvariantCulture), "--mount", "--uts", "--ipc", "--net", "--cgroup", "--root", "--wd"];
 }
