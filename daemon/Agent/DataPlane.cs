@@ -100,6 +100,7 @@ internal sealed partial class DataPlane(
             ApplyOverlay(rest, overlayBoth, overlayNext);
         }
         _applied = new Applied(basis, node, overlayNext, vipNext);
+        Draining = CountDraining(vipNext);
         _troubled = errors.Count > 0 || pass.Gone.Count > 0;
         Log.Applied(logger, snapshot.Revision, whole ? "everything compared" : "what changed", time.GetElapsedTime(started).TotalMilliseconds);
         return new ApplyOutcome { Revision = snapshot.Revision, Whole = whole, Errors = errors, Ready = pass.Ready, Gone = [.. pass.Gone] };
@@ -110,6 +111,9 @@ internal sealed partial class DataPlane(
         _applied is { } last && last.Node == node && basis.IsSame(last.Basis, network)
             ? (last.Overlay.Networks.FirstOrDefault(planned => planned.Vni == network.Vni), last.Vip.Networks.FirstOrDefault(planned => planned.Id == network.Id))
             : null;
+
+    /// <summary>Live flows from this node to endpoints of weight 0, by endpoint, and the revision by which they were counted.</summary>
+    public (long Revision, IReadOnlyDictionary<string, long> Flows) Draining { get; private set; } = (-1, new Dictionary<string, long>());
 
     /// <summary>Takes everything of this node out of the kernel, names first.</summary>
     public void Clear(Snapshot snapshot)
@@ -133,6 +137,20 @@ internal sealed partial class DataPlane(
         differences.AddRange(observed.Changes.Select(change => ("vip", change.Network, $"{change.Where}: {change.What}")));
         differences.AddRange(observed.Errors.Where(error => !error.NamespaceGone).Select(error => ("vip", error.Network, error.ToString())));
         return differences;
+    }
+
+    private (long, IReadOnlyDictionary<string, long>) CountDraining(VipConfig config)
+    {
+        var flows = config.Networks.SelectMany(network => network.Services).SelectMany(service => service.RealServers)
+            .Where(server => server.Weight == 0).Select(server => server.EndpointId).Distinct().ToDictionary(id => id, _ => 0L);
+        if (flows.Count == 0)
+            return (config.Revision, flows);
+        foreach (var statistics in balancers.ReadStatistics(config))
+        {
+            if (flows.TryGetValue(statistics.EndpointId, out var count))
+                flows[statistics.EndpointId] = count + statistics.LiveFlows;
+        }
+        return (config.Revision, flows);
     }
 
     /// <param name="before">What was applied last; null: nothing yet.</param>

@@ -4,6 +4,7 @@ using OverlayNet.Contracts;
 using OverlayNet.Daemon.Agent.FloatingVips;
 using OverlayNet.Daemon.Configuration;
 using OverlayNet.Daemon.Diagnosis;
+using OverlayNet.Daemon.Health;
 using OverlayNet.Daemon.Keeper;
 using OverlayNet.Daemon.Planners;
 using OverlayNet.Daemon.Registry;
@@ -66,6 +67,9 @@ internal sealed partial class NodeAgent : IAsyncDisposable
         Withdrawals = new Withdrawals(registry, Follower, Reconciler, (kind, action, name, message, revision) => events.Append(kind, action, name, message, revision), time, loggers.CreateLogger<Withdrawals>());
         _monitor = new OverlayMonitor(null, Heard);
         Attachments = new Attachments(membership.NodeId, registry, Follower, Reconciler, () => DefaultMtu, loggers.CreateLogger<Attachments>());
+        Health = new HealthAgent(
+            membership.NodeId, registry, Follower, Reconciler, () => Plane.Draining,
+            (kind, action, name, message, revision) => events.Append(kind, action, name, message, revision), time, loggers);
         Heartbeat = new Heartbeat(registry, options.HeartbeatInterval, Compose, loggers.CreateLogger<Heartbeat>());
         Registry = registry;
         _promises = identity is null ? null : new PromisePeers(identity, Follower, loggers);
@@ -82,6 +86,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
     public Withdrawals Withdrawals { get; }
     public Heartbeat Heartbeat { get; }
     public FloatingVipRunner FloatingVips { get; }
+    public HealthAgent Health { get; }
     public DnsServer Dns { get; }
     public IReadOnlyList<KernelFeature> Features { get; }
 
@@ -94,6 +99,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
         _running.Add(Follower.Run(_stop.Token));
         _running.Add(Withdrawals.Run(_stop.Token));
         _running.Add(FinishStarted(_stop.Token));
+        _running.AddRange(Health.Start(_stop.Token));
         Reconciler.Start(_stop.Token);
         Heartbeat.Start();
         FloatingVips.Start();
@@ -135,6 +141,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
         Reconciler.Dispose();
         foreach (var task in _running)
             await task.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        Health.Dispose();
     }
 
     private void Heard(OverlayEvent what)

@@ -43,6 +43,9 @@ public sealed partial class Reconciler(SnapshotFollower follower, IDataPlane pla
         _ = WakeAtChanges(cancellation);
     }
 
+    /// <summary>Asks for an application soon, without a comparison: what it counts is wanted.</summary>
+    public void Wake() => _wake.Set();
+
     /// <summary>Asks for a comparison with the kernel soon: something of ours may have changed there. Cheap, from any thread.</summary>
     public void Mend()
     {

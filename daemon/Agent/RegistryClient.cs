@@ -52,6 +52,22 @@ public sealed partial class RegistryClient(HttpClient http, IReadOnlyList<Uri> m
     public async Task<HeartbeatResponse> Heartbeat(HeartbeatRequest request, CancellationToken cancellation) =>
         (await Send(HttpMethod.Post, $"/v1/nodes/{request.NodeId}/heartbeat", request, OverlayNetJson.Default.HeartbeatRequest, OverlayNetJson.Default.HeartbeatResponse, cancellation).ConfigureAwait(false)).Item1;
 
+    /// <returns>What managers ask of this node at present.</returns>
+    /// <inheritdoc cref="CreateEndpoint"/>
+    public async Task<ProbeTasks> ReportHealth(HealthReport report, CancellationToken cancellation) =>
+        (await Send(HttpMethod.Post, $"/v1/nodes/{report.NodeId}/health", report, OverlayNetJson.Default.HealthReport, OverlayNetJson.Default.ProbeTasks, cancellation).ConfigureAwait(false)).Item1;
+
+    /// <summary>Waits, for as long as a manager cares to, until it asks something else than in <paramref name="after"/>.</summary>
+    /// <inheritdoc cref="CreateEndpoint"/>
+    public async Task<ProbeTasks> WaitForProbeTasks(string nodeId, long after, CancellationToken cancellation)
+    {
+        var path = string.Create(CultureInfo.InvariantCulture, $"/v1/nodes/{nodeId}/probes?after={after}");
+        using var response = await Ask(() => new HttpRequestMessage(HttpMethod.Get, path), HttpCompletionOption.ResponseContentRead, cancellation).ConfigureAwait(false);
+        await ThrowIfRefused(response, cancellation).ConfigureAwait(false);
+        await using var stream = await response.Content.ReadAsStreamAsync(cancellation).ConfigureAwait(false);
+        return (await JsonSerializer.DeserializeAsync(stream, OverlayNetJson.Default.ProbeTasks, cancellation).ConfigureAwait(false))!;
+    }
+
     /// <summary>The watch stream from a revision on; ends when the manager closes it.</summary>
     /// <inheritdoc cref="CreateEndpoint"/>
     public async IAsyncEnumerable<WatchMessage> Watch(long from, long incarnation, [EnumeratorCancellation] CancellationToken cancellation)

@@ -1,4 +1,6 @@
+using System.Collections.Immutable;
 using OverlayNet.Contracts;
+using OverlayNet.Daemon.Health;
 using OverlayNet.Daemon.Registry;
 
 namespace OverlayNet.Daemon.Agent;
@@ -15,12 +17,19 @@ public sealed partial class SnapshotFollower(RegistryClient client, SnapshotFile
     private static readonly TimeSpan SaveDelay = TimeSpan.FromMilliseconds(200);
     private readonly Lock _gate = new();
     private Snapshot _current = Snapshot.Empty;
+
+    // What managers say; _current is that and what is held.
+    private Snapshot _registry = Snapshot.Empty;
+    private ImmutableDictionary<string, Endpoint> _held = ImmutableDictionary<string, Endpoint>.Empty;
     private TaskCompletionSource _changed = NewSignal();
     private long _lastContact;
     private long _savedRevision = -1;
 
-    /// <summary>The newest registry this node knows.</summary>
+    /// <summary>The newest registry this node knows, with what it holds (see <see cref="Held"/>).</summary>
     public Snapshot Current => Volatile.Read(ref _current);
+
+    /// <summary>Endpoints that this node goes on using although a registry of another incarnation lacks them; by id.</summary>
+    public IReadOnlyDictionary<string, Endpoint> Held => Volatile.Read(ref _held);
 
     /// <summary>False until a snapshot was read from the file or a manager: then nothing is known, and nothing is not empty.</summary>
     public bool Synced { get; private set; }
@@ -44,7 +53,7 @@ public sealed partial class SnapshotFollower(RegistryClient client, SnapshotFile
         if (file.Load() is not { } saved)
             return;
         _savedRevision = saved.Revision;
-        Publish(saved);
+        Publish(saved, _held);
         Log.Loaded(logger, saved.Revision, saved.Endpoints.Count);
     }
 
@@ -58,6 +67,13 @@ public sealed partial class SnapshotFollower(RegistryClient client, SnapshotFile
                 return;
             await changed.WaitAsync(cancellation).ConfigureAwait(false);
         }
+    }
+
+    /// <summary>Holds an endpoint no longer.</summary>
+    public void Retire(string endpointId)
+    {
+        lock (_gate)
+            Publish(_registry, _held.Remove(endpointId));
     }
 
     /// <summary>Follows until cancelled.</summary>
@@ -94,19 +110,28 @@ public sealed partial class SnapshotFollower(RegistryClient client, SnapshotFile
             Volatile.Write(ref _lastContact, time.GetTimestamp());
             if (message.Snapshot is null && message.Changes is null && message.Revision <= Current.Revision)
                 continue;
-            var next = Current.Apply(message);
+            var next = _registry.Apply(message);
             if (message.Snapshot is not null)
                 Log.Relisted(logger, next.Incarnation, next.Revision);
-            Publish(next);
+            var before = Current;
+            var held = SnapshotProtection.StillHeld(Volatile.Read(ref _held), next, message.Changes ?? []);
+            if (before.Incarnation != next.Incarnation && SnapshotProtection.Held(before, next) is { IsEmpty: false } lost)
+            {
+                held = held.SetItems(lost);
+                Log.Holding(logger, lost.Count, next.Incarnation, next.Revision);
+            }
+            Publish(next, held);
         }
     }
 
-    private void Publish(Snapshot snapshot)
+    private void Publish(Snapshot registry, ImmutableDictionary<string, Endpoint> held)
     {
         TaskCompletionSource changed;
         lock (_gate)
         {
-            Volatile.Write(ref _current, snapshot);
+            _registry = registry;
+            Volatile.Write(ref _held, held);
+            Volatile.Write(ref _current, registry.With([.. held.Values]));
             Synced = true;
             changed = _changed;
             _changed = NewSignal();
@@ -119,9 +144,9 @@ public sealed partial class SnapshotFollower(RegistryClient client, SnapshotFile
         while (!cancellation.IsCancellationRequested)
         {
             var changed = Changed;
-            if (Synced && Current.Revision != _savedRevision)
+            if (Synced && Volatile.Read(ref _registry) is var snapshot && snapshot.Revision != _savedRevision)
             {
-                var snapshot = Current;
+                // Without what is held: after a restart nobody would know that the registry never had it.
                 try
                 {
                     file.Save(snapshot);
@@ -150,6 +175,9 @@ public sealed partial class SnapshotFollower(RegistryClient client, SnapshotFile
 
         [LoggerMessage(3, LogLevel.Information, "registry: whole snapshot, incarnation {Incarnation}, revision {Revision}")]
         public static partial void Relisted(ILogger logger, long incarnation, long revision);
+
+        [LoggerMessage(5, LogLevel.Warning, "registry: incarnation {Incarnation}, revision {Revision}, lacks {Count} endpoints of services that it has: they stay in use until they are put back, or do not answer")]
+        public static partial void Holding(ILogger logger, int count, long incarnation, long revision);
 
         [LoggerMessage(4, LogLevel.Error, "registry: snapshot of revision {Revision} not saved: {Reason}")]
         public static partial void SaveFailed(ILogger logger, long revision, string reason);

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using OverlayNet.Contracts;
+using OverlayNet.Daemon.Health;
 using OverlayNet.Daemon.Registry;
 using OverlayNet.Daemon.Security;
 
@@ -20,6 +21,9 @@ internal sealed class ApiCall(HttpContext context, ManagerApiServices services, 
 
     /// <inheritdoc cref="Registry"/>
     public JoinService Join => Services.Join ?? throw NotManager();
+
+    /// <inheritdoc cref="Registry"/>
+    public HealthDesk Desk => Services.Desk ?? throw NotManager();
 
     public Snapshot Current => Services.Current;
 

@@ -1,5 +1,6 @@
 using Microsoft.Extensions.Logging.Abstractions;
 using OverlayNet.Contracts;
+using OverlayNet.Daemon.Health;
 using OverlayNet.Daemon.Registry;
 using OverlayNet.Daemon.Security;
 using OverlayNet.Vip.Balancers;
@@ -22,6 +23,12 @@ public sealed record ManagerApiServices(ClusterRegistry? Registry, ClusterSecret
 
     /// <summary>Who holds a port of this host beyond its loopback interface; null: not looked at.</summary>
     public Func<byte, ushort, PortHolder?>? PortHolder { get; init; }
+
+    /// <summary>Null on a worker.</summary>
+    internal HealthDesk? Desk { get; init; }
+
+    /// <summary>What this node knows of checks; null: nothing.</summary>
+    public IHealthViews? HealthViews { get; init; }
 
     public TimeProvider Time { get; init; } = TimeProvider.System;
     public ILogger Logger { get; init; } = NullLogger.Instance;

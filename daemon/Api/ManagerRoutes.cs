@@ -36,7 +36,7 @@ internal static class ManagerRoutes
         new(Delete, "/v1/services/{ref}", Access.Manage, "Remove a service", RemoveService, null, Default.Service,
             Query: [InNetwork, ("force", "true: also with endpoints, which stay attached without a service")]),
         new(Get, "/v1/services/{ref}/backends", Access.Read, "Show a service's endpoints and the shares planned for them",
-            ListBackends, null, Default.ListBackendReport, Query: [InNetwork]),
+            HealthRoutes.Backends, null, Default.ListBackendReport, Query: [InNetwork]),
 
         new(Get, "/v1/endpoints", Access.Read, "List endpoints", ListEndpoints, null, Default.ListEndpoint,
             Query: [("network", "name or id"), ("service", "name or id"), ("node", "name or id")]),
@@ -60,6 +60,8 @@ internal static class ManagerRoutes
             Default.HeartbeatRequest, Default.HeartbeatResponse),
 
         .. VipRoutes.All,
+
+        .. HealthRoutes.Manager,
 
         new(Get, "/v1/snapshot", Access.Read, "The whole registry at one revision",
             call => call.AnswerAsync(call.Current.ToContract(), Default.RegistrySnapshot), null, Default.RegistrySnapshot),
@@ -139,34 +141,6 @@ internal static class ManagerRoutes
         await call.Registry.RemoveServiceAsync(call.Route("ref"), call.Query("network"), call.Flag("force"), call.By, call.Aborted)
             .ConfigureAwait(false),
         Default.Service).ConfigureAwait(false);
-
-    private static Task ListBackends(ApiCall call)
-    {
-        var (current, service, now) = (call.Current, FindService(call), call.Services.Time.GetUtcNow());
-        var backends = current.EndpointsOf(service).OrderBy(e => e.Name, StringComparer.Ordinal)
-            .Select(endpoint => (Endpoint: endpoint, Node: current.Nodes.GetValueOrDefault(endpoint.NodeId)))
-            .Select(e => (e.Endpoint, e.Node, Balanced: (long)Weights.Balanced(e.Endpoint, e.Node, service, now))).ToList();
-        var total = backends.Sum(e => e.Balanced);
-        var flows = call.Services.Flows?.Invoke(service.Id).ToLookup(entry => entry.EndpointId);
-        return call.AnswerAsync(
-            [.. backends.Select(e => new BackendReport
-            {
-                Endpoint = e.Endpoint.Name,
-                Node = e.Node?.Name ?? e.Endpoint.NodeId,
-                Address4 = e.Endpoint.Address4,
-                Address6 = e.Endpoint.Address6,
-                State = Weights.StateOf(e.Endpoint, e.Node),
-                Weight = e.Endpoint.Weight,
-                Share = total == 0 ? 0 : (double)e.Balanced / total,
-                LiveFlows = flows?[e.Endpoint.Id].Sum(entry => entry.LiveFlows),
-                Connections = Counted(flows?[e.Endpoint.Id].Select(entry => entry.Connections)),
-            })],
-            Default.ListBackendReport);
-    }
-
-    /// <summary>Null when no path counts them.</summary>
-    private static long? Counted(IEnumerable<long?>? connections) =>
-        connections?.OfType<long>().ToList() is { Count: > 0 } counted ? counted.Sum() : null;
 
     private static Endpoint FindEndpoint(ApiCall call) => Resolve.Endpoint(call.Current, call.Route("ref"), call.Query("network"));
 

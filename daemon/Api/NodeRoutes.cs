@@ -46,6 +46,7 @@ internal static class NodeRoutes
             call.Context.Response.StatusCode = StatusCodes.Status204NoContent;
         }, Default.DetachRequest, Success: StatusCodes.Status204NoContent),
         CniRoute.For(daemon),
+        .. HealthRoutes.Node(daemon),
         new(Get, "/v1/doctor", Access.Local, "What is wrong on this node, with evidence and remedy",
             call => call.AnswerAsync(daemon.Doctor(), Default.DoctorReport), null, Default.DoctorReport),
         new(Get, "/v1/events", Access.Local, "What happened: one JSON object a line", call => Events(call, daemon.RequireAgent().Events),

@@ -19,7 +19,7 @@ namespace OverlayNet.Contracts;
         typeof(CamelCaseEnumConverter<NodeState>), typeof(CamelCaseEnumConverter<EndpointMode>),
         typeof(CamelCaseEnumConverter<PortProtocol>), typeof(CamelCaseEnumConverter<PublishMode>), typeof(CamelCaseEnumConverter<PublishPolicy>),
         typeof(CamelCaseEnumConverter<BalancerKind>), typeof(CamelCaseEnumConverter<EndpointState>),
-        typeof(CamelCaseEnumConverter<EndpointKind>), typeof(CamelCaseEnumConverter<FloatingVipMode>),
+        typeof(CamelCaseEnumConverter<EndpointKind>), typeof(CamelCaseEnumConverter<CheckKind>), typeof(CamelCaseEnumConverter<CheckOutcome>), typeof(CamelCaseEnumConverter<FloatingVipMode>),
         typeof(CamelCaseEnumConverter<FenceProfile>), typeof(CamelCaseEnumConverter<StoreLoss>),
         typeof(CamelCaseEnumConverter<VipTrackKind>), typeof(CamelCaseEnumConverter<VipLeaseOutcome>)])]
 [JsonSerializable(typeof(Node))]
@@ -57,6 +57,10 @@ namespace OverlayNet.Contracts;
 [JsonSerializable(typeof(DoctorReport))]
 [JsonSerializable(typeof(List<BackendReport>))]
 [JsonSerializable(typeof(DnsQueryReport))]
+[JsonSerializable(typeof(HealthReport))]
+[JsonSerializable(typeof(ProbeTasks))]
+[JsonSerializable(typeof(CheckWord))]
+[JsonSerializable(typeof(DrainReport))]
 [JsonSerializable(typeof(List<string>))]
 [JsonSerializable(typeof(FloatingVip))]
 [JsonSerializable(typeof(List<FloatingVip>))]

@@ -199,6 +199,12 @@ public sealed record Service
 
     /// <summary>Which endpoints connections from outside may go to.</summary>
     public PublishPolicy PublishPolicy { get; init; }
+
+    /// <summary>What is asked of endpoints before they get traffic; null: nothing, being attached is enough.</summary>
+    public HealthCheck? Health { get; init; }
+
+    /// <summary><c>tasks.NAME</c> also lists endpoints that are starting or fail their checks, for peers that must find each other first.</summary>
+    public bool PublishNotReady { get; init; }
     public IReadOnlyDictionary<string, string> Labels { get; set; } = NoLabels.Instance;
     public long CreatedAtUnixMs { get; init; }
 }
@@ -221,6 +227,9 @@ public sealed record Endpoint
 
     /// <summary>Since when it is in <see cref="State"/>, by the manager's clock; 0: from before this was recorded.</summary>
     public long StateSinceUnixMs { get; init; }
+
+    /// <summary>While recovering: how many eighths of its weight it has, 2-7; otherwise 0.</summary>
+    public int RampEighths { get; init; }
 
     /// <summary>The weight an operator set, 0-65535; what is balanced by also depends on <see cref="State"/>.</summary>
     public int Weight { get; set; } = 1;

@@ -119,6 +119,18 @@ public sealed record BackendReport
 
     /// <summary>Flows they ever began, as far as the service's paths count them (nft does not).</summary>
     public long? Connections { get; init; }
+
+    /// <summary>What the balancer uses, state and panic already in it.</summary>
+    public int Balanced { get; init; }
+
+    /// <summary>The check the service asks for; null: none.</summary>
+    public string? Check { get; init; }
+
+    /// <summary>What each node that probes it found last; its own node first. Empty where only a manager knows and none answers.</summary>
+    public IReadOnlyList<ProberView> Probers { get; set; } = [];
+
+    /// <summary>Why it stays in use although a check fails, or why all are used; null: nothing is held.</summary>
+    public string? Held { get; init; }
 }
 
 /// <summary>What <c>overlaynet dns query</c> prints.</summary>

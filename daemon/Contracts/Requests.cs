@@ -55,6 +55,10 @@ public sealed record ServiceCreateRequest
     public PublishPolicy PublishPolicy { get; init; }
     public int? DrainSeconds { get; init; }
     public int SlowStartSeconds { get; init; }
+
+    /// <summary>A check such as <c>http:/healthz</c>, then settings such as <c>interval=2s</c>; see docs/health.md.</summary>
+    public List<string>? Health { get; init; }
+    public bool? PublishNotReady { get; init; }
     public Dictionary<string, string>? Labels { get; init; }
 }
 
@@ -70,6 +74,10 @@ public sealed record ServiceUpdateRequest
     public PublishPolicy? PublishPolicy { get; init; }
     public int? DrainSeconds { get; init; }
     public int? SlowStartSeconds { get; init; }
+
+    /// <summary>Another check with its settings, settings alone to change some, or <c>none</c>.</summary>
+    public List<string>? Health { get; init; }
+    public bool? PublishNotReady { get; init; }
     public Dictionary<string, string>? Labels { get; init; }
 }
 

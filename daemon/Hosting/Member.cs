@@ -2,6 +2,7 @@ using System.Net.Sockets;
 using OverlayNet.Daemon.Agent;
 using OverlayNet.Daemon.Api;
 using OverlayNet.Daemon.Configuration;
+using OverlayNet.Daemon.Health;
 using OverlayNet.Daemon.Registry;
 using OverlayNet.Daemon.Registry.Store;
 using OverlayNet.Daemon.Runtimes.Docker;
@@ -53,7 +54,7 @@ internal sealed class Member : IAsyncDisposable
         try
         {
             var (registry, services, remote) = store is null
-                ? (null, new ManagerApiServices(null, null, null) { ReadFrom = () => agent.Follower.Current, Time = time, Logger = loggers.CreateLogger<ManagerApiServices>() }, null)
+                ? (null, new ManagerApiServices(null, null, null) { ReadFrom = () => agent.Follower.Current, HealthViews = agent.Health, Time = time, Logger = loggers.CreateLogger<ManagerApiServices>() }, null)
                 : await StartManager(options, identity, store, events, time, loggers).ConfigureAwait(false);
             agent.Start();
             var docker = options.DockerPluginSocket is null ? null : DockerRuntime.Start(options, agent, time, loggers);
@@ -79,8 +80,12 @@ internal sealed class Member : IAsyncDisposable
         }).ConfigureAwait(false);
         var secrets = new ClusterSecrets(store, time);
         var logger = loggers.CreateLogger<ManagerApiServices>();
+        var desk = new HealthDesk(registry, new HealthDeskOptions(), events, time, loggers.CreateLogger<HealthDesk>());
+        desk.Start();
         var services = new ManagerApiServices(registry, secrets, new JoinService(registry, secrets, events, logger))
         {
+            Desk = desk,
+            HealthViews = desk,
             Time = time,
             Logger = logger,
             PortHolder = (protocol, port) => PortHolder.Find(protocol, port, beyondLoopback: true),
@@ -103,6 +108,8 @@ internal sealed class Member : IAsyncDisposable
             await _remote.StopAsync(TimeSpan.FromSeconds(1)).ConfigureAwait(false);
             await _remote.DisposeAsync().ConfigureAwait(false);
         }
+        if (Services.Desk is { } desk)
+            await desk.DisposeAsync().ConfigureAwait(false);
         if (Registry is not null)
             await Registry.DisposeAsync().ConfigureAwait(false);
         if (_store is not null)

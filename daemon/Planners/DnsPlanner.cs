@@ -13,7 +13,7 @@ public sealed class DnsPlanner(string nodeId, DnsForwardConfig forward, IReadOnl
 {
     private const int SrvUnit = 8, MostDnsWeight = 255;
     private Dictionary<string, (Service Source, List<Endpoint> Members, DnsService Planned)> _services = [];
-    private Dictionary<string, (Endpoint Source, Node? Node, DnsEndpoint Planned)> _endpoints = [];
+    private Dictionary<string, (Endpoint Source, Node? Node, bool Panic, DnsEndpoint Planned)> _endpoints = [];
     private Dictionary<string, (Network Source, List<DnsService> Services, List<DnsEndpoint> Endpoints, DnsNetwork Planned)> _networks = [];
 
     private (IReadOnlyDictionary<string, Node>? Source, List<DnsNode> Planned) _nodes = (null, []);
@@ -21,7 +21,7 @@ public sealed class DnsPlanner(string nodeId, DnsForwardConfig forward, IReadOnl
     public DnsConfig Plan(Snapshot snapshot, bool synced)
     {
         var services = new Dictionary<string, (Service, List<Endpoint>, DnsService)>(snapshot.Services.Count);
-        var endpoints = new Dictionary<string, (Endpoint, Node?, DnsEndpoint)>(snapshot.Endpoints.Count);
+        var endpoints = new Dictionary<string, (Endpoint, Node?, bool, DnsEndpoint)>(snapshot.Endpoints.Count);
         var networks = new Dictionary<string, (Network, List<DnsService>, List<DnsEndpoint>, DnsNetwork)>();
         foreach (var network in LocalNetworks.Of(snapshot, nodeId))
         {
@@ -32,7 +32,7 @@ public sealed class DnsPlanner(string nodeId, DnsForwardConfig forward, IReadOnl
             foreach (var endpoint in snapshot.EndpointsOf(network).OrderBy(e => e.Id, StringComparer.Ordinal))
             {
                 if (endpoint is { Kind: EndpointKind.Container, ServiceId: null } && IsNamed(endpoint))
-                    alone.Add(PlanEndpoint(snapshot, endpoint, endpoints));
+                    alone.Add(PlanEndpoint(snapshot, endpoint, panic: false, endpoints));
             }
             networks[network.Id] = (network, planned, alone, PlanNetwork(network, planned, alone));
         }
@@ -64,10 +64,11 @@ public sealed class DnsPlanner(string nodeId, DnsForwardConfig forward, IReadOnl
         Snapshot snapshot,
         Service service,
         Dictionary<string, (Service, List<Endpoint>, DnsService)> services,
-        Dictionary<string, (Endpoint, Node?, DnsEndpoint)> endpoints)
+        Dictionary<string, (Endpoint, Node?, bool, DnsEndpoint)> endpoints)
     {
-        var members = snapshot.EndpointsOf(service).Where(IsNamed).OrderBy(e => e.Id, StringComparer.Ordinal).ToList();
-        var planned = members.ConvertAll(member => PlanEndpoint(snapshot, member, endpoints));
+        var panic = PanicMode.On(snapshot, service);
+        var members = snapshot.EndpointsOf(service).Where(e => IsNamed(e) || service.PublishNotReady).OrderBy(e => e.Id, StringComparer.Ordinal).ToList();
+        var planned = members.ConvertAll(member => PlanEndpoint(snapshot, member, panic, endpoints));
         if (!_services.TryGetValue(service.Id, out var before)
             || !ReferenceEquals(before.Source, service)
             || !before.Planned.Endpoints.SequenceEqual(planned, ReferenceEqualityComparer.Instance))
@@ -88,30 +89,32 @@ public sealed class DnsPlanner(string nodeId, DnsForwardConfig forward, IReadOnl
                         port.Port)),
                 ],
                 Endpoints = planned,
+                PublishNotReady = service.PublishNotReady,
             });
         }
         services[service.Id] = before;
         return before.Planned;
     }
 
-    private DnsEndpoint PlanEndpoint(Snapshot snapshot, Endpoint endpoint, Dictionary<string, (Endpoint, Node?, DnsEndpoint)> endpoints)
+    private DnsEndpoint PlanEndpoint(Snapshot snapshot, Endpoint endpoint, bool panic, Dictionary<string, (Endpoint, Node?, bool, DnsEndpoint)> endpoints)
     {
         var node = snapshot.Nodes.GetValueOrDefault(endpoint.NodeId);
-        if (!_endpoints.TryGetValue(endpoint.Id, out var before) || !ReferenceEquals(before.Source, endpoint) || !ReferenceEquals(before.Node, node))
+        if (!_endpoints.TryGetValue(endpoint.Id, out var before) || !ReferenceEquals(before.Source, endpoint) || !ReferenceEquals(before.Node, node) || before.Panic != panic)
         {
-            before = (endpoint, node, new DnsEndpoint
+            before = (endpoint, node, panic, new DnsEndpoint
             {
                 Id = endpoint.Id,
                 Name = endpoint.Name,
                 Addresses = [.. new[] { endpoint.Address4, endpoint.Address6 }.OfType<IPAddress>()],
                 Weight = Math.Min(endpoint.Weight * SrvUnit, MostDnsWeight),
-                State = Weights.StateOf(endpoint, node) switch
+                State = Weights.StateOf(PanicMode.Seen(endpoint, panic), node) switch
                 {
                     EndpointState.Healthy => DnsEndpointState.Healthy,
                     EndpointState.Recovering => DnsEndpointState.Recovering,
                     EndpointState.Draining => DnsEndpointState.Draining,
                     _ => DnsEndpointState.Unhealthy,
                 },
+                RecoveringEighths = Math.Max(endpoint.RampEighths, 2),
                 Aliases = endpoint.Aliases,
                 Node = node?.Name ?? endpoint.NodeId,
             });

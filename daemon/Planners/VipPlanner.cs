@@ -159,7 +159,7 @@ public static class VipPlanner
         DrainSeconds = service.DrainSeconds,
         RealServers =
         [
-            .. snapshot.EndpointsOf(service)
+            .. Seen(snapshot, service)
                 .Where(endpoint => Weights.IsRealServer(endpoint) && !suppressed.Contains(endpoint.Id))
                 .OrderBy(endpoint => endpoint.Id, StringComparer.Ordinal)
                 .Select(endpoint => new RealServer
@@ -173,4 +173,10 @@ public static class VipPlanner
                 }),
         ],
     };
+
+    private static IEnumerable<Endpoint> Seen(Snapshot snapshot, Service service)
+    {
+        var panic = PanicMode.On(snapshot, service);
+        return snapshot.EndpointsOf(service).Select(endpoint => PanicMode.Seen(endpoint, panic));
+    }
 }

@@ -1,10 +1,11 @@
 using OverlayNet.Contracts;
+using OverlayNet.Vip.Health;
 
 namespace OverlayNet.Daemon.Planners;
 
 /// <summary>
 /// One place where an endpoint's state becomes a share of traffic, so that balancer, SRV and API agree. A healthy
-/// endpoint counts eight times its weight and a recovering one twice: a share of 2/8 until it has proven itself.
+/// endpoint counts eight times its weight and a recovering one twice, then more: a share of 2/8 until it has proven itself.
 /// </summary>
 public static class Weights
 {
@@ -23,7 +24,7 @@ public static class Weights
     public static int Balanced(Endpoint endpoint, Node? node, TimeSpan slowStart, DateTimeOffset now) => StateOf(endpoint, node) switch
     {
         EndpointState.Healthy => Math.Min(endpoint.Weight * Ramp(endpoint.StateSinceUnixMs, slowStart, now), Most),
-        EndpointState.Recovering => Math.Min(endpoint.Weight * Recovering, Most),
+        EndpointState.Recovering => Math.Min(endpoint.Weight * Math.Max(endpoint.RampEighths, Recovering), Most),
         _ => 0,
     };
 
@@ -37,13 +38,8 @@ public static class Weights
     /// window, in whole steps, so that a plan changes six times and not with every look at the clock.
     /// </summary>
     /// <param name="sinceUnixMs">When it became healthy, by a manager's clock; a future moment (clocks differ) is now.</param>
-    public static int Ramp(long sinceUnixMs, TimeSpan window, DateTimeOffset now)
-    {
-        var elapsed = Math.Max(0, now.ToUnixTimeMilliseconds() - sinceUnixMs);
-        return window <= TimeSpan.Zero || elapsed >= window.TotalMilliseconds
-            ? Healthy
-            : Recovering + (int)((Healthy - Recovering) * elapsed / window.TotalMilliseconds);
-    }
+    public static int Ramp(long sinceUnixMs, TimeSpan window, DateTimeOffset now) =>
+        HealthMachine.Ramp(now.ToUnixTimeMilliseconds() - sinceUnixMs, (long)window.TotalMilliseconds);
 
     /// <summary>Whether the balancer should know the endpoint at all: a draining one stays, at weight 0, so that its flows live on.</summary>
     public static bool IsRealServer(Endpoint endpoint) => endpoint is

@@ -1,9 +1,14 @@
 using OverlayNet.Contracts;
+using OverlayNet.Daemon.Health;
 
 namespace OverlayNet.Daemon.Registry;
 
 public sealed partial class ClusterRegistry
 {
+    /// <summary>With a check, its first successes make an endpoint healthy, not that its path is there: an application that is not up yet gets no traffic.</summary>
+    private static EndpointState NextState(Snapshot snapshot, Endpoint before, EndpointState wanted) =>
+        before.State == EndpointState.Starting && wanted == EndpointState.Healthy && HealthTargets.IsChecked(snapshot, before) ? before.State : wanted;
+
     /// <returns><paramref name="before"/> itself when nothing changes.</returns>
     private static Endpoint PlanEndpointChange(Draft draft, Endpoint before, EndpointUpdateRequest request)
     {
@@ -12,7 +17,7 @@ public sealed partial class ClusterRegistry
             throw Refuse.Invalid("invalid-netns", "netns", netns, "it is not an absolute path", "write it as /run/netns/NAME");
         var after = before with
         {
-            State = request.State ?? before.State,
+            State = NextState(draft.Snapshot, before, request.State ?? before.State),
             Weight = Names.Weight(request.Weight ?? before.Weight),
             Name = request.Name is null ? before.Name : Names.Label("name", request.Name),
             ServiceId = request.Service switch
@@ -29,7 +34,7 @@ public sealed partial class ClusterRegistry
         if (Same(before, after))
             return before;
         if (after.State != before.State)
-            after = after with { StateSinceUnixMs = draft.NowUnixMs };
+            after = after with { StateSinceUnixMs = draft.NowUnixMs, RampEighths = 0 };
         draft.Put(after);
         if (after.Name != before.Name)
         {

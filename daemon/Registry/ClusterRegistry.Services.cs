@@ -1,5 +1,6 @@
 using System.Net;
 using OverlayNet.Contracts;
+using OverlayNet.Daemon.Health;
 
 namespace OverlayNet.Daemon.Registry;
 
@@ -24,9 +25,12 @@ public sealed partial class ClusterRegistry
             DrainSeconds = Names.Seconds("drainSeconds", request.DrainSeconds ?? 30),
             SlowStartSeconds = Names.Seconds("slowStartSeconds", request.SlowStartSeconds),
             PublishPolicy = request.PublishPolicy,
+            Health = HealthSpecs.Parse(request.Health, null),
+            PublishNotReady = request.PublishNotReady ?? false,
             Labels = Names.UserLabels(request.Labels),
         };
         CheckMode(template);
+        CheckHealthPort(template);
         var (vip4, vip6) = (WantedAddress("vip", request.Vip, 32), WantedAddress("vip6", request.Vip6, 128));
         if (request.EndpointMode == EndpointMode.Dnsrr && (vip4 ?? vip6) is { } vip)
             throw Refuse.Invalid("vip-without-vip-mode", vip4 is null ? "vip6" : "vip", vip.ToString(),
@@ -102,9 +106,12 @@ public sealed partial class ClusterRegistry
             DrainSeconds = Names.Seconds("drainSeconds", request.DrainSeconds ?? before.DrainSeconds),
             SlowStartSeconds = Names.Seconds("slowStartSeconds", request.SlowStartSeconds ?? before.SlowStartSeconds),
             PublishPolicy = request.PublishPolicy ?? before.PublishPolicy,
+            Health = HealthSpecs.Parse(request.Health, before.Health),
+            PublishNotReady = request.PublishNotReady ?? before.PublishNotReady,
             Labels = request.Labels is null ? before.Labels : Names.UserLabels(request.Labels),
         };
         CheckMode(after);
+        CheckHealthPort(after);
         CheckNames(draft.Snapshot, network, after);
         CheckPublished(draft.Snapshot, after);
         if (after.EndpointMode != before.EndpointMode && after.EndpointMode == EndpointMode.Vip)
@@ -171,6 +178,13 @@ public sealed partial class ClusterRegistry
             throw Refuse.Invalid("publish-needs-vip", "ports", $"{port.Published}:{port.Target}",
                 "a service in endpoint mode dnsrr cannot publish a port on every node",
                 "use --endpoint-mode vip, or --publish-mode host");
+    }
+
+    private static void CheckHealthPort(Service service)
+    {
+        if (service.Health is { } check && HealthTargets.NeedsPort(check.Kind) && HealthTargets.PortOf(service, check) == 0)
+            throw Refuse.Invalid("health-without-port", "health", HealthSpecs.Describe(check), "it names no port, and the service has none of that transport",
+                "name one, as in tcp:5432 or http:8080/path, or give the service a --port");
     }
 
     private static void CheckNames(Snapshot snapshot, Network network, Service service)

@@ -127,6 +127,17 @@ public sealed class Snapshot
         return new Snapshot(builder);
     }
 
+    /// <summary>The same revision with further endpoints, or other versions of some.</summary>
+    public Snapshot With(IReadOnlyCollection<Endpoint> endpoints)
+    {
+        if (endpoints.Count == 0)
+            return this;
+        var builder = new Builder(this) { Revision = Revision };
+        foreach (var endpoint in endpoints)
+            builder.Put(endpoint);
+        return new Snapshot(builder);
+    }
+
     /// <summary>By id, name, or the beginning of an id.</summary>
     public Lookup<Node> FindNode(string reference) => Find(Nodes, Kinds.Node, "", reference, n => n.Id);
 

@@ -14,9 +14,10 @@ internal static class EndpointCommands
     {
         List(shell),
         Objects.Inspect(shell, "endpoint", ListPath, "endpoint inspect web1", Network(shell)),
-        State(shell, "drain", EndpointState.Draining, "Send endpoints no new connections; live ones go on"),
+        DrainCommand.Create(shell, Network(shell)),
         State(shell, "activate", EndpointState.Healthy, "Send drained endpoints new connections again"),
         SetWeight(shell),
+        Check(shell),
         Objects.Remove(shell, "endpoint", ListPath, "Remove endpoints and what they have in the kernel", "endpoint rm web1", Network(shell)),
     };
 
@@ -66,6 +67,22 @@ internal static class EndpointCommands
         var command = new CliCommand(verb, description, $"endpoint {verb} web1") { network, references };
         shell.Action(command, (parsed, api, cancellation) => Objects.Each(parsed, parsed.GetValue(references)!, reference =>
             api.Patch(Objects.PathOf(ListPath, reference, parsed, network), new EndpointUpdateRequest { State = state }, OverlayNetJson.Default.EndpointUpdateRequest, cancellation)));
+        return command;
+    }
+
+    private static CliCommand Check(Shell shell)
+    {
+        var status = new Argument<string>("STATUS") { Description = "What the application says of itself: pass, warn or fail" };
+        status.Validators.Add(result =>
+        {
+            if (result.Tokens is [{ Value: not ("pass" or "warn" or "fail") } token])
+                result.AddError(Inputs.Complaint($"STATUS '{token.Value}' is unknown", "say pass, warn or fail"));
+        });
+        var reference = Objects.Reference("ENDPOINT", "endpoint", ListPath, shell);
+        var note = Inputs.Text("--note", "Why, for people", "TEXT");
+        var command = new CliCommand("check", "Say how an endpoint of this node is, where its service has a ttl check", "endpoint check pass web1", "endpoint check fail web1 --note 'queue is full'") { note, status, reference };
+        shell.Action(command, (parsed, api, cancellation) => api.Post(
+            $"{ListPath}/{Text.Escape(parsed.GetValue(reference)!)}/check", new CheckWord { Status = parsed.GetValue(status)!, Note = parsed.GetValue(note) }, OverlayNetJson.Default.CheckWord, cancellation));
         return command;
     }
 

@@ -35,7 +35,7 @@ internal static class ServiceCommands
         var publish = Inputs.Word("--publish-mode", "Where published ports answer", "ingress", "host");
         var command = new CliCommand(
             "create", "Make a service",
-            "service create --network app --port 80 web", "service create --network app --port 8080:80/tcp --port dns=53/udp --alias www web", "service create --network app --endpoint-mode dnsrr db")
+            "service create --network app --port 80 --health http:/healthz web", "service create --network app --port 8080:80/tcp --port dns=53/udp --alias www web", "service create --network app --endpoint-mode dnsrr db")
         {
             network, vip, vip6, publish,
         };
@@ -59,6 +59,8 @@ internal static class ServiceCommands
                 PublishPolicy = Word<PublishPolicy>(parsed.GetValue(settings.Policy)) ?? PublishPolicy.Cluster,
                 DrainSeconds = parsed.GetValue(settings.Drain),
                 SlowStartSeconds = parsed.GetValue(settings.SlowStart) ?? 0,
+                Health = settings.Health.Words(parsed),
+                PublishNotReady = parsed.GetValue(settings.NotReady),
                 Labels = Inputs.LabelsOf(parsed.GetValue(settings.Labels)),
             }, OverlayNetJson.Default.ServiceCreateRequest, cancellation).ConfigureAwait(false);
             if (shell.WantsJson(parsed))
@@ -90,6 +92,8 @@ internal static class ServiceCommands
                 PublishPolicy = Word<PublishPolicy>(parsed.GetValue(settings.Policy)),
                 DrainSeconds = parsed.GetValue(settings.Drain),
                 SlowStartSeconds = parsed.GetValue(settings.SlowStart),
+                Health = settings.Health.Words(parsed),
+                PublishNotReady = parsed.GetValue(settings.NotReady),
                 Labels = Inputs.LabelsOf(parsed.GetValue(settings.Labels)),
             }, OverlayNetJson.Default.ServiceUpdateRequest, cancellation).ConfigureAwait(false);
             if (shell.WantsJson(parsed))
@@ -134,18 +138,11 @@ internal static class ServiceCommands
     {
         var reference = Objects.Reference("SERVICE", "service", ListPath, shell);
         var network = Network(shell);
-        var command = new CliCommand("backends", "Show the real servers as this node's balancer has them", "service backends web", "service backends --json web") { network, reference };
-        shell.Read(command, parsed => $"{ListPath}/{Text.Escape(parsed.GetValue(reference)!)}/backends{Text.Query(("network", parsed.GetValue(network)))}", (parsed, body) =>
-        {
-            var table = new Table("ENDPOINT", "NODE", "ADDRESS", "STATE", "WEIGHT", "SHARE", "LIVE", "CONNECTIONS");
-            foreach (var backend in ApiClient.Parse(body, OverlayNetJson.Default.ListBackendReport))
-                table.Add(backend.Endpoint, backend.Node, Text.Or(Text.Join(backend.Address4, backend.Address6)), Text.Word(backend.State), Text.Number(backend.Weight), Text.Percent(backend.Share), Count(backend.LiveFlows), Count(backend.Connections));
-            table.Write(parsed.InvocationConfiguration.Output);
-        });
+        var command = new CliCommand("backends", "Show the real servers: state, weight, share, what the checks say, and what is held by protection", "service backends web", "service backends --json web") { network, reference };
+        shell.Read(command, parsed => $"{ListPath}/{Text.Escape(parsed.GetValue(reference)!)}/backends{Text.Query(("network", parsed.GetValue(network)))}", (parsed, body) => BackendsView.Write(parsed.InvocationConfiguration.Output, ApiClient.Parse(body, OverlayNetJson.Default.ListBackendReport)));
         return command;
     }
 
-    private static string Count(long? flows) => flows?.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "-";
 
     private static List<string>? Given(ParseResult parsed, Option<string[]> option) => parsed.GetValue(option) is { Length: > 0 } values ? [.. values] : null;
 
@@ -163,12 +160,15 @@ internal static class ServiceCommands
         public Option<int?> Drain { get; } = Inputs.Number("--drain", 0, 86400, "How long a drained endpoint's live flows may go on, in seconds", "SECONDS");
         public Option<int?> SlowStart { get; } = Inputs.Number("--slow-start", 0, 86400, "How long an endpoint that has become healthy takes to reach its full weight, in seconds", "SECONDS");
         public Option<string?> Policy { get; } = Inputs.Word("--publish-policy", "Which endpoints published ports lead to: all, or only the ingress node's own", "cluster", "local");
+        public HealthOptions Health { get; } = new();
+        public Option<bool?> NotReady { get; } = new("--publish-not-ready") { Description = "tasks.NAME also lists endpoints that are starting or fail their checks" };
         public Option<string[]> Labels { get; } = Inputs.Labels();
 
         public void AddTo(Command command)
         {
-            foreach (var option in new Option[] { Ports, Mode, Aliases, Scheduler, Affinity, Balancer, Drain, SlowStart, Policy, Labels })
+            foreach (var option in new Option[] { Ports, Mode, Aliases, Scheduler, Affinity, Balancer, Drain, SlowStart, Policy, NotReady, Labels })
                 command.Options.Add(option);
+            Health.AddTo(command);
         }
     }
 }

@@ -64,7 +64,7 @@ public sealed class ChangeTests(WebCluster web)
         var steady = web.Clients[1].AskSteadily("http://web/");
         try
         {
-            manager.Cli("endpoint", "drain", "web2");
+            manager.Cli("endpoint", "drain", "--detach", "web2");
             foreach (var node in web.Cluster.Nodes)
                 Wait.Until($"{node.Name} gives it no share", () => !Has(node, "web2"));
 

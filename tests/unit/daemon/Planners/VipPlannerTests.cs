@@ -25,11 +25,21 @@ public class VipPlannerTests
     [InlineData(EndpointState.Unhealthy, 0)]
     public void Weight_follows_from_state(EndpointState state, int weight)
     {
-        var plan = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11, state)]), NodeA, NoneGone, Now);
+        // Beside one that is well: with none, all of them are used.
+        var plan = VipPlanner.Plan(With([Own(NodeA, 2), Endpoint("e1", NodeA, 11, state), Endpoint("e2", NodeB, 12)]), NodeA, NoneGone, Now);
 
-        var server = Assert.Single(Assert.Single(plan.Networks[0].Services).RealServers);
+        var server = Assert.Single(plan.Networks[0].Services).RealServers[0];
         Assert.Equal(weight, server.Weight);
         Assert.True(server.Local);
+    }
+
+    [Fact]
+    public void When_none_passes_all_that_fail_are_used()
+    {
+        var failing = new[] { Endpoint("e1", NodeA, 11, EndpointState.Unhealthy), Endpoint("e2", NodeB, 12, EndpointState.Unreachable), Endpoint("e3", NodeB, 13, EndpointState.Draining) };
+        var plan = VipPlanner.Plan(With([Own(NodeA, 2), .. failing]), NodeA, NoneGone, Now);
+
+        Assert.Equal([8, 8, 0], plan.Networks[0].Services[0].RealServers.Select(server => server.Weight));
     }
 
     [Fact]

@@ -1,0 +1,40 @@
+using OverlayNet.Contracts;
+using OverlayNet.Daemon.Health.Probers;
+using OverlayNet.Vip.Health;
+
+namespace OverlayNet.Daemon.Health;
+
+/// <summary>What a prober knows of one endpoint; only the scheduler changes it, under its lock.</summary>
+internal sealed class HealthTarget(PlannedCheck plan)
+{
+    public PlannedCheck Plan { get; set; } = plan;
+
+    /// <summary>Counts checks, for the schedule's jitter; also tells an outdated place in the queue.</summary>
+    public long Round { get; set; }
+
+    public long DueAt { get; set; }
+    public bool Running { get; set; }
+
+    /// <summary>Look again as soon as the running check is over: a process has ended.</summary>
+    public bool Again { get; set; }
+
+    /// <summary>A process of the endpoint has ended, and no check has succeeded since.</summary>
+    public bool ProcessEnded { get; set; }
+    public RiseFall Standing { get; set; }
+    public ProbeResult? Last { get; set; }
+    public double LatencyMs { get; set; }
+    public long AtUnixMs { get; set; }
+
+    public int InARow => Math.Max(Standing.Passes, Standing.Fails);
+
+    public CheckStanding? ToContract() => Last is null ? null : new CheckStanding
+    {
+        EndpointId = Plan.EndpointId,
+        Passing = Standing.Verdict switch { Verdict.Passing => true, Verdict.Failing => false, _ => null },
+        Outcome = Last.Outcome,
+        InARow = InARow,
+        Reason = Last.Reason,
+        LatencyMs = Math.Round(LatencyMs, 2),
+        AtUnixMs = AtUnixMs,
+    };
+}
