@@ -75,6 +75,9 @@ internal static class CommandLine
             CniCommand.Create(shell),
             NetavarkCommand.Create(shell),
             CaptureCommand.Create(shell),
+            RecoveryCommands.Backup(shell),
+            RecoveryCommands.Restore(shell),
+            RecoveryCommands.Recover(shell),
             CompletionCommand.Create(),
         };
         var help = root.Options.OfType<HelpOption>().Single();

@@ -42,7 +42,8 @@ internal sealed partial class NodeAgent : IAsyncDisposable
         Membership = membership;
         Events = events;
         _host = ReadHost();
-        Follower = new SnapshotFollower(registry, new SnapshotFile(options.State), time, loggers.CreateLogger<SnapshotFollower>());
+        Follower = new SnapshotFollower(
+            registry, new SnapshotFile(options.State), time, loggers.CreateLogger<SnapshotFollower>(), new Reassertion(membership.NodeId, registry, events).Assert);
         Follower.Load();
         Dns = new DnsServer(new DnsServerOptions { CookieSecret = CookieSecret(options.State), LogEvery = options.DnsLogEvery }, loggers.CreateLogger<DnsServer>(), time);
         _keeper = KeeperClient.Start(Path.Combine(options.State, "keeper.sock"));
@@ -76,7 +77,8 @@ internal sealed partial class NodeAgent : IAsyncDisposable
         FloatingVips = new FloatingVipRunner(membership.NodeId, options.State, registry, Follower, (kind, action, name, message, revision) => events.Append(kind, action, name, message, revision), time, loggers, _promises);
     }
 
-    public Membership Membership { get; }
+    /// <summary>Replaced when the node's role changes; id, name and address stay.</summary>
+    public Membership Membership { get; set; }
     public EventLog Events { get; }
     public RegistryClient Registry { get; }
     public SnapshotFollower Follower { get; }

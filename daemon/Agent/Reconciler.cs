@@ -17,7 +17,7 @@ public sealed partial class Reconciler(SnapshotFollower follower, IDataPlane pla
     private readonly AutoResetEvent _wake = new(false);
     private readonly ConcurrentDictionary<string, byte> _suppressed = new();
     private readonly Lock _gate = new();
-    private readonly List<(long Revision, TaskCompletionSource<ApplyOutcome> Done)> _waiters = [];
+    private readonly List<(long Incarnation, long Revision, TaskCompletionSource<ApplyOutcome> Done)> _waiters = [];
     private ApplyOutcome _last = new();
     private Thread? _thread;
     private volatile bool _stopping;
@@ -74,7 +74,7 @@ public sealed partial class Reconciler(SnapshotFollower follower, IDataPlane pla
         {
             if (_last.Revision >= revision)
                 return Task.FromResult(_last);
-            _waiters.Add((revision, done));
+            _waiters.Add((follower.Current.Incarnation, revision, done));
         }
         _wake.Set();
         return done.Task;
@@ -121,7 +121,7 @@ public sealed partial class Reconciler(SnapshotFollower follower, IDataPlane pla
                 Log.Failed(logger, e, snapshot.Revision);
                 outcome = new ApplyOutcome { Revision = Last.Revision, Errors = new Dictionary<string, string> { [""] = e.Message } };
             }
-            Complete(outcome);
+            Complete(outcome, snapshot.Incarnation);
             Applied?.Invoke(outcome);
         }
     }
@@ -160,7 +160,7 @@ public sealed partial class Reconciler(SnapshotFollower follower, IDataPlane pla
         }
     }
 
-    private void Complete(ApplyOutcome outcome)
+    private void Complete(ApplyOutcome outcome, long incarnation)
     {
         List<TaskCompletionSource<ApplyOutcome>> done = [];
         lock (_gate)
@@ -170,7 +170,7 @@ public sealed partial class Reconciler(SnapshotFollower follower, IDataPlane pla
                 Interlocked.Exchange(ref _comparedRevision, outcome.Revision);
             for (var i = _waiters.Count - 1; i >= 0; i--)
             {
-                if (_waiters[i].Revision > outcome.Revision)
+                if (_waiters[i].Revision > outcome.Revision && _waiters[i].Incarnation == incarnation)
                     continue;
                 done.Add(_waiters[i].Done);
                 _waiters.RemoveAt(i);

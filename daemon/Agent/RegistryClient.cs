@@ -10,19 +10,21 @@ using OverlayNet.Daemon.Registry;
 namespace OverlayNet.Daemon.Agent;
 
 /// <summary>
-/// The agent's way to the registry: a manager's HTTP API, over mutual TLS, or over the unix socket of its own node when
-/// that is a manager. Managers are asked in turn until one answers.
+/// The agent's way to the registry: a manager's HTTP API over mutual TLS. The managers are asked in the order of
+/// <see cref="ManagerSelector"/> until one answers that can.
 /// </summary>
-public sealed partial class RegistryClient(HttpClient http, IReadOnlyList<Uri> managers, TimeProvider time)
+public sealed partial class RegistryClient(HttpClient http, ManagerSelector selector, TimeProvider time)
 {
-    private int _current;
+    // A manager may itself wait out an election before it answers.
+    private static readonly TimeSpan MoveAfter = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan AttemptTimeout = TimeSpan.FromSeconds(8), HeartbeatTimeout = TimeSpan.FromSeconds(1.5), StoreJoinTimeout = TimeSpan.FromSeconds(60);
     private long _lastAnswer;
 
     /// <summary>Timestamp of the last answer of a manager that was no refusal; 0: none yet.</summary>
     public long LastAnswer => Volatile.Read(ref _lastAnswer);
 
-    /// <summary>The manager that answered last.</summary>
-    public Uri Current => managers[_current % managers.Count];
+    /// <summary>The same over other connections: those that are open show the certificate they were made with.</summary>
+    public RegistryClient Over(HttpClient other) => new(other, selector, time);
 
     /// <exception cref="RegistryException">Refused, or no manager answers (503, code <c>no-manager</c>).</exception>
     public Task<(Endpoint Endpoint, long Revision)> CreateEndpoint(EndpointCreateRequest request, CancellationToken cancellation) =>
@@ -50,7 +52,7 @@ public sealed partial class RegistryClient(HttpClient http, IReadOnlyList<Uri> m
 
     /// <inheritdoc cref="CreateEndpoint"/>
     public async Task<HeartbeatResponse> Heartbeat(HeartbeatRequest request, CancellationToken cancellation) =>
-        (await Send(HttpMethod.Post, $"/v1/nodes/{request.NodeId}/heartbeat", request, OverlayNetJson.Default.HeartbeatRequest, OverlayNetJson.Default.HeartbeatResponse, cancellation).ConfigureAwait(false)).Item1;
+        (await Send(HttpMethod.Post, $"/v1/nodes/{request.NodeId}/heartbeat", request, OverlayNetJson.Default.HeartbeatRequest, OverlayNetJson.Default.HeartbeatResponse, cancellation, HeartbeatTimeout).ConfigureAwait(false)).Item1;
 
     /// <returns>What managers ask of this node at present.</returns>
     /// <inheritdoc cref="CreateEndpoint"/>
@@ -68,19 +70,66 @@ public sealed partial class RegistryClient(HttpClient http, IReadOnlyList<Uri> m
         return (await JsonSerializer.DeserializeAsync(stream, OverlayNetJson.Default.ProbeTasks, cancellation).ConfigureAwait(false))!;
     }
 
-    /// <summary>The watch stream from a revision on; ends when the manager closes it.</summary>
+    /// <summary>Says what this node has, after the registry has been replaced.</summary>
+    /// <inheritdoc cref="CreateEndpoint"/>
+    public async Task<AssertResponse> Assert(string nodeId, AssertRequest request, CancellationToken cancellation) =>
+        (await Send(HttpMethod.Post, $"/v1/nodes/{nodeId}/assert", request, ManagersJson.Default.AssertRequest, ManagersJson.Default.AssertResponse, cancellation).ConfigureAwait(false)).Item1;
+
+    /// <summary>A certificate of this node's present role.</summary>
+    /// <inheritdoc cref="CreateEndpoint"/>
+    public async Task<CertificateResponse> Certificate(string nodeId, string csr, CancellationToken cancellation) =>
+        (await Send(HttpMethod.Post, $"/v1/nodes/{nodeId}/certificate", new CertificateRequestBody { Csr = csr }, ManagersJson.Default.CertificateRequestBody, ManagersJson.Default.CertificateResponse, cancellation).ConfigureAwait(false)).Item1;
+
+    /// <summary>A place in the store, for this node as a manager.</summary>
+    /// <inheritdoc cref="CreateEndpoint"/>
+    public async Task<StoreJoinResponse> JoinStore(StoreJoinRequest request, CancellationToken cancellation) =>
+        (await Send(HttpMethod.Post, "/v1/managers/store", request, ManagersJson.Default.StoreJoinRequest, ManagersJson.Default.StoreJoinResponse, cancellation, StoreJoinTimeout).ConfigureAwait(false)).Item1;
+
+    /// <summary>The watch stream from a revision on; ends when the manager closes it, has lost its majority, or a better one is fit again.</summary>
     /// <inheritdoc cref="CreateEndpoint"/>
     public async IAsyncEnumerable<WatchMessage> Watch(long from, long incarnation, [EnumeratorCancellation] CancellationToken cancellation)
     {
         var path = string.Create(CultureInfo.InvariantCulture, $"/v1/watch?from={from}&incarnation={incarnation}");
         using var response = await Ask(() => new HttpRequestMessage(HttpMethod.Get, path), HttpCompletionOption.ResponseHeadersRead, cancellation).ConfigureAwait(false);
         await ThrowIfRefused(response, cancellation).ConfigureAwait(false);
+        var manager = new Uri(response.RequestMessage!.RequestUri!, "/");
+        var since = time.GetTimestamp();
         await using var stream = await response.Content.ReadAsStreamAsync(cancellation).ConfigureAwait(false);
         using var reader = new StreamReader(stream);
         while (await reader.ReadLineAsync(cancellation).ConfigureAwait(false) is { } line)
         {
-            if (line.Length > 0)
-                yield return JsonSerializer.Deserialize(line, OverlayNetJson.Default.WatchMessage)!;
+            if (line.Length == 0)
+                continue;
+            var message = JsonSerializer.Deserialize(line, OverlayNetJson.Default.WatchMessage)!;
+            yield return message;
+            if (message.Stale == true)
+            {
+                // Another may have the majority. When none has, this goes round, and serves as before.
+                selector.Failed(manager);
+                yield break;
+            }
+            if (message.Snapshot is null && message.Changes is null && time.GetElapsedTime(since) > MoveAfter && selector.Order()[0] is var better && better != manager)
+            {
+                since = time.GetTimestamp();
+                if (await IsFit(better, cancellation).ConfigureAwait(false))
+                    yield break;
+                selector.Failed(better);
+            }
+        }
+    }
+
+    private async Task<bool> IsFit(Uri manager, CancellationToken cancellation)
+    {
+        using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        timeout.CancelAfter(HeartbeatTimeout);
+        try
+        {
+            using var response = await http.GetAsync(new Uri(manager, $"/v1/nodes/{selector.ClientId}"), timeout.Token).ConfigureAwait(false);
+            return response.IsSuccessStatusCode && response.Headers.TryGetValues(Protocol.ReadHeader, out var read) && read.First() == "fresh";
+        }
+        catch (Exception e) when (e is HttpRequestException || (e is OperationCanceledException && !cancellation.IsCancellationRequested))
+        {
+            return false;
         }
     }
 
@@ -99,7 +148,8 @@ public sealed partial class RegistryClient(HttpClient http, IReadOnlyList<Uri> m
     }
 
     private async Task<(TAnswer, long)> Send<TBody, TAnswer>(
-        HttpMethod method, string path, TBody body, JsonTypeInfo<TBody> bodyType, JsonTypeInfo<TAnswer> answerType, CancellationToken cancellation)
+        HttpMethod method, string path, TBody body, JsonTypeInfo<TBody> bodyType, JsonTypeInfo<TAnswer> answerType, CancellationToken cancellation,
+        TimeSpan? attempt = null)
     {
         var json = JsonSerializer.SerializeToUtf8Bytes(body, bodyType);
         using var response = await Ask(
@@ -110,35 +160,52 @@ public sealed partial class RegistryClient(HttpClient http, IReadOnlyList<Uri> m
                 return new HttpRequestMessage(method, path) { Content = content };
             },
             HttpCompletionOption.ResponseContentRead,
-            cancellation).ConfigureAwait(false);
+            cancellation,
+            attempt).ConfigureAwait(false);
         await ThrowIfRefused(response, cancellation).ConfigureAwait(false);
         await using var stream = await response.Content.ReadAsStreamAsync(cancellation).ConfigureAwait(false);
         var answer = await JsonSerializer.DeserializeAsync(stream, answerType, cancellation).ConfigureAwait(false);
         return (answer!, RevisionOf(response));
     }
 
-    private async Task<HttpResponseMessage> Ask(Func<HttpRequestMessage> make, HttpCompletionOption completion, CancellationToken cancellation)
+    /// <remarks>Every call of an agent may be made twice: objects carry ids that the caller chose.</remarks>
+    private async Task<HttpResponseMessage> Ask(Func<HttpRequestMessage> make, HttpCompletionOption completion, CancellationToken cancellation, TimeSpan? attempt = null)
     {
-        HttpRequestException? last = null;
-        for (var attempt = 0; attempt < managers.Count; attempt++)
+        Exception? last = null;
+        HttpResponseMessage? refusal = null;
+        var managers = selector.Order();
+        foreach (var manager in managers)
         {
             using var request = make();
-            request.RequestUri = new Uri(Current, request.RequestUri!);
+            request.RequestUri = new Uri(manager, request.RequestUri!);
             request.Headers.Add(Protocol.Header, Protocol.Version.ToString(CultureInfo.InvariantCulture));
             request.Version = HttpVersion.Version11;
+            using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+            timeout.CancelAfter(attempt ?? AttemptTimeout);
             try
             {
-                var response = await http.SendAsync(request, completion, cancellation).ConfigureAwait(false);
+                var response = await http.SendAsync(request, completion, timeout.Token).ConfigureAwait(false);
+                refusal?.Dispose();
+                refusal = null;
+                if (response.StatusCode == HttpStatusCode.ServiceUnavailable)
+                {
+                    selector.Failed(manager);
+                    refusal = response;
+                    continue;
+                }
+                selector.Succeeded(manager);
                 if (response.IsSuccessStatusCode)
                     Volatile.Write(ref _lastAnswer, time.GetTimestamp());
                 return response;
             }
-            catch (HttpRequestException e)
+            catch (Exception e) when (e is HttpRequestException || (e is OperationCanceledException && !cancellation.IsCancellationRequested))
             {
                 last = e;
-                _current = (_current + 1) % managers.Count;
+                selector.Failed(manager);
             }
         }
+        if (refusal is not null)
+            return refusal;
         throw new RegistryException((int)HttpStatusCode.ServiceUnavailable, new ErrorBody
         {
             Code = "no-manager",

@@ -9,7 +9,9 @@ namespace OverlayNet.Daemon.Agent;
 /// Keeps the node's copy of the registry: starts from the file, follows a manager's watch stream, and goes on with what
 /// it has while none answers.
 /// </summary>
-public sealed partial class SnapshotFollower(RegistryClient client, SnapshotFile file, TimeProvider time, ILogger<SnapshotFollower> logger)
+/// <param name="reassert">Tells a registry that has taken the place of the one this node knew what the node has; throws when it does not take it.</param>
+public sealed partial class SnapshotFollower(
+    RegistryClient client, SnapshotFile file, TimeProvider time, ILogger<SnapshotFollower> logger, Func<Snapshot, WatchMessage, CancellationToken, Task>? reassert = null)
 {
     // Signs of life come each second; a stream silent for longer is dead although its connection may not know it.
     private static readonly TimeSpan Silence = TimeSpan.FromSeconds(5);
@@ -23,7 +25,8 @@ public sealed partial class SnapshotFollower(RegistryClient client, SnapshotFile
     private ImmutableDictionary<string, Endpoint> _held = ImmutableDictionary<string, Endpoint>.Empty;
     private TaskCompletionSource _changed = NewSignal();
     private long _lastContact;
-    private long _savedRevision = -1;
+    private long _assertedIncarnation;
+    private Snapshot? _saved;
 
     /// <summary>The newest registry this node knows, with what it holds (see <see cref="Held"/>).</summary>
     public Snapshot Current => Volatile.Read(ref _current);
@@ -52,18 +55,22 @@ public sealed partial class SnapshotFollower(RegistryClient client, SnapshotFile
     {
         if (file.Load() is not { } saved)
             return;
-        _savedRevision = saved.Revision;
+        _saved = saved;
         Publish(saved, _held);
         Log.Loaded(logger, saved.Revision, saved.Endpoints.Count);
     }
 
-    /// <summary>Completes once <see cref="Current"/> is at least that new.</summary>
+    /// <summary>The manager that is followed, or was last, has no majority: what is known may be behind.</summary>
+    public bool Stale { get; private set; }
+
+    /// <summary>Completes once <see cref="Current"/> is at least that new, or of another incarnation.</summary>
     public async Task WaitFor(long revision, CancellationToken cancellation)
     {
+        var incarnation = Current.Incarnation;
         while (true)
         {
             var changed = Changed;
-            if (Current.Revision >= revision)
+            if (Current.Revision >= revision || Current.Incarnation != incarnation)
                 return;
             await changed.WaitAsync(cancellation).ConfigureAwait(false);
         }
@@ -108,8 +115,18 @@ public sealed partial class SnapshotFollower(RegistryClient client, SnapshotFile
         {
             watchdog.CancelAfter(Silence);
             Volatile.Write(ref _lastContact, time.GetTimestamp());
+            Stale = message.Stale == true;
             if (message.Snapshot is null && message.Changes is null && message.Revision <= Current.Revision)
                 continue;
+            var known = _registry;
+            if (message.Snapshot is not null && reassert is not null && Synced && known.Incarnation != 0
+                && message.Incarnation != known.Incarnation && message.Incarnation != _assertedIncarnation)
+            {
+                // Until the new registry knows what is here, the old one is gone by: it may have come from an older backup.
+                await reassert(known, message, watchdog.Token).ConfigureAwait(false);
+                _assertedIncarnation = message.Incarnation;
+                return;
+            }
             var next = _registry.Apply(message);
             if (message.Snapshot is not null)
                 Log.Relisted(logger, next.Incarnation, next.Revision);
@@ -144,13 +161,13 @@ public sealed partial class SnapshotFollower(RegistryClient client, SnapshotFile
         while (!cancellation.IsCancellationRequested)
         {
             var changed = Changed;
-            if (Synced && Volatile.Read(ref _registry) is var snapshot && snapshot.Revision != _savedRevision)
+            if (Synced && Volatile.Read(ref _registry) is var snapshot && !ReferenceEquals(snapshot, _saved))
             {
                 // Without what is held: after a restart nobody would know that the registry never had it.
                 try
                 {
                     file.Save(snapshot);
-                    _savedRevision = snapshot.Revision;
+                    _saved = snapshot;
                 }
                 catch (IOException e)
                 {

@@ -60,8 +60,12 @@ internal sealed class ApiCall(HttpContext context, ManagerApiServices services, 
 
     public Task<T> BodyAsync<T>(JsonTypeInfo<T> type, bool strict) => RequestBody.ReadAsync(Context.Request, type, strict, Aborted);
 
-    private static RegistryException NotManager() =>
-        Refuse.Conflict("not-a-manager", "node", null, "this node is a worker", "run the command on a manager; see 'overlaynet node ls'");
+    /// <inheritdoc cref="Registry"/>
+    public Managers.ManagerPart Part => Services.Part ?? throw NotManager();
+
+    private RegistryException NotManager() => Services.Starting is { } starting
+        ? Refuse.Unavailable($"this manager's registry is not up: {starting()}")
+        : Refuse.Conflict("not-a-manager", "node", null, "this node is a worker", "run the command on a manager; see 'overlaynet node ls'");
 
     /// <summary>Refuses a worker that speaks for another node.</summary>
     public void MayActFor(string nodeId)

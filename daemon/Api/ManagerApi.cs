@@ -30,6 +30,15 @@ public sealed record ManagerApiServices(ClusterRegistry? Registry, ClusterSecret
     /// <summary>What this node knows of checks; null: nothing.</summary>
     public IHealthViews? HealthViews { get; init; }
 
+    /// <summary>The other managers and the store's members; null on a worker.</summary>
+    internal Managers.ManagerPart? Part { get; init; }
+
+    /// <summary>On a manager whose registry is not up: what hinders. Null: it is up, or this node is a worker.</summary>
+    public Func<string>? Starting { get; init; }
+
+    /// <summary>Whether what <see cref="ReadFrom"/> gives may be behind.</summary>
+    public Func<bool>? CopyIsStale { get; init; }
+
     public TimeProvider Time { get; init; } = TimeProvider.System;
     public ILogger Logger { get; init; } = NullLogger.Instance;
 }
@@ -38,10 +47,25 @@ public sealed record ManagerApiServices(ClusterRegistry? Registry, ClusterSecret
 public static partial class ManagerApi
 {
     /// <summary>Maps every route of <see cref="ManagerRoutes"/>.</summary>
-    public static void Map(IEndpointRouteBuilder app, ManagerApiServices services)
+    public static void Map(IEndpointRouteBuilder app, ManagerApiServices services) => Map(app, () => services);
+
+    /// <param name="services">Asked at every request: a manager's registry comes up after its listener.</param>
+    public static void Map(IEndpointRouteBuilder app, Func<ManagerApiServices> services)
     {
         foreach (var route in ManagerRoutes.All)
-            app.MapMethods(route.Path, [route.Method], context => HandleAsync(context, route, services));
+            app.MapMethods(route.Path, [route.Method], context => HandleAsync(context, route, services()));
+    }
+
+    /// <summary>Says how far a read can be trusted, having waited for what was acknowledged before.</summary>
+    private static async Task MarkReadAsync(HttpContext context, ApiRoute route, ManagerApiServices services)
+    {
+        if (route.Access != Access.Read || route.Method != "GET")
+            return;
+        context.Response.Headers[Protocol.ReadHeader] = services.Registry switch
+        {
+            { } registry => await registry.ConfirmAsync(context.RequestAborted).ConfigureAwait(false) ? "fresh" : "stale",
+            null => services.CopyIsStale?.Invoke() == false ? "copy" : "stale",
+        };
     }
 
     internal static async Task HandleAsync(HttpContext context, ApiRoute route, ManagerApiServices services)
@@ -50,11 +74,15 @@ public static partial class ManagerApi
         try
         {
             ApiCall.CheckProtocol(context.Request);
+            // Who is a member cannot be said before the registry is up; the caller has other managers to ask.
+            if (services is { Registry: null, Starting: { } starting } && context.Features.Get<LocalCallerFeature>() is null)
+                throw Refuse.Unavailable($"this manager's registry is not up: {starting()}");
             var caller = route.Access == Access.Anyone
                 ? new CallerIdentity(CallerKind.Anonymous, null)
                 : CallerIdentity.Of(context, services.Current);
             var call = new ApiCall(context, services, caller);
             Authorize(route, call);
+            await MarkReadAsync(context, route, services).ConfigureAwait(false);
             await route.Handle(call).ConfigureAwait(false);
         }
         catch (RegistryException e)

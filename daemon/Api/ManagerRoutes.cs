@@ -75,6 +75,7 @@ internal static class ManagerRoutes
         new(Get, "/v1/ca", Access.Anyone, "The cluster CA's certificate (PEM)", ShowAuthority, ContentType: "application/x-pem-file"),
         new(Post, "/v1/join", Access.Anyone, "Become a member, with a join token", Join, Default.JoinRequest, Default.JoinResponse),
         new(Get, "/v1/openapi.json", Access.Read, "This API's OpenAPI document", ShowDocument),
+        .. ManagerDutyRoutes.All,
     ];
 
     private static Task ListNetworks(ApiCall call) =>

@@ -32,6 +32,19 @@ internal static class NodeRoutes
             await daemon.Leave(call.Flag("force"), call.Aborted).ConfigureAwait(false);
             call.Context.Response.StatusCode = StatusCodes.Status204NoContent;
         }, Success: StatusCodes.Status204NoContent, Query: [("force", "true: also when no manager answers, or this is the only one")]),
+        new(Post, "/v1/backup", Access.Local, "Write a backup of the registry to a file of this machine, and try it out",
+            async call => await call.AnswerAsync(await daemon.RequireManager().BackupAsync(call.Query("file"), call.Aborted).ConfigureAwait(false), ManagersJson.Default.StepsReport).ConfigureAwait(false),
+            null, ManagersJson.Default.StepsReport, Query: [("file", "absolute path; absent: among the manager's own backups")]),
+        new(Post, "/v1/restore", Access.Local, "Put a backup in the place of the registry", async call =>
+        {
+            var request = await call.BodyAsync(ManagersJson.Default.RestoreRequest, strict: true).ConfigureAwait(false);
+            await call.AnswerAsync(await daemon.Restore(request, call.Aborted).ConfigureAwait(false), ManagersJson.Default.StepsReport).ConfigureAwait(false);
+        }, ManagersJson.Default.RestoreRequest, ManagersJson.Default.StepsReport),
+        new(Post, "/v1/recover", Access.Local, "From this manager, the only one left, to a working cluster", async call =>
+        {
+            var request = await call.BodyAsync(ManagersJson.Default.RecoverRequest, strict: true).ConfigureAwait(false);
+            await call.AnswerAsync(await daemon.RequireManager().RecoverAsync(request, call.Aborted).ConfigureAwait(false), ManagersJson.Default.StepsReport).ConfigureAwait(false);
+        }, ManagersJson.Default.RecoverRequest, ManagersJson.Default.StepsReport),
         new(Post, "/v1/attach", Access.Local, "Attach a network namespace to a network", async call =>
         {
             var agent = daemon.RequireAgent();

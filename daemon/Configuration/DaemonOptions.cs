@@ -39,6 +39,20 @@ public sealed class DaemonOptions
     public TimeSpan HeartbeatInterval { get; set; } = TimeSpan.FromSeconds(1);
     public TimeSpan UnmanagedAfter { get; set; } = TimeSpan.FromSeconds(30);
 
+
+    /// <summary>TCP ports of a manager's etcd, for clients and for its peers; the same on every manager.</summary>
+    public int EtcdClientPort { get; set; } = 7379;
+    public int EtcdPeerPort { get; set; } = 7380;
+
+    /// <summary>How long a manager may be silent before it loses its place in the store, as far as a majority is left without it.</summary>
+    public TimeSpan ManagerDeadAfter { get; set; } = TimeSpan.FromHours(1);
+
+    /// <summary>How often a manager backs the registry up by itself; zero: never.</summary>
+    public TimeSpan BackupInterval { get; set; } = TimeSpan.FromHours(6);
+
+    /// <summary>How many of those backups are kept.</summary>
+    public int BackupKeep { get; set; } = 14;
+
     /// <summary>How often the kernel is compared with the desired state when nothing has happened.</summary>
     public TimeSpan ResyncInterval { get; set; } = TimeSpan.FromSeconds(3);
 

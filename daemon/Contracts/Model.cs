@@ -270,4 +270,10 @@ public static class Protocol
 
     /// <summary>HTTP header with the registry revision an answer comes from.</summary>
     public const string RevisionHeader = "X-OverlayNet-Revision";
+
+    /// <summary>
+    /// HTTP header of reads: <c>fresh</c> (everything acknowledged before the request is in the answer: a majority has confirmed it),
+    /// <c>copy</c> (a worker's copy, which follows a manager) or <c>stale</c> (it may be behind: no majority, or no manager).
+    /// </summary>
+    public const string ReadHeader = "X-OverlayNet-Read";
 }

@@ -215,6 +215,9 @@ public sealed record JoinRequest
     /// <summary>PKCS#10 request, PEM; the key never leaves the joining node.</summary>
     public required string Csr { get; init; }
     public int ProtocolVersion { get; set; } = Protocol.Version;
+
+    /// <summary>The machine can run a member of the store, as managers do.</summary>
+    public bool HasEtcd { get; init; }
 }
 
 public sealed record JoinResponse

@@ -13,6 +13,9 @@ public sealed record WatchMessage
     /// <summary>Raised by restore, recover and conversion; a watcher that sees another one starts from a snapshot.</summary>
     public long Incarnation { get; init; }
     public long Revision { get; init; }
+
+    /// <summary>The manager has lost its majority: what it shows may be behind. Said in signs of life.</summary>
+    public bool? Stale { get; init; }
     public RegistrySnapshot? Snapshot { get; init; }
     public IReadOnlyList<RegistryChange>? Changes { get; init; }
 }

@@ -2,6 +2,7 @@ using OverlayNet.Contracts;
 using OverlayNet.Daemon.Agent;
 using OverlayNet.Daemon.Planners;
 using OverlayNet.Daemon.Registry;
+using OverlayNet.Daemon.Security;
 using OverlayNet.Kernel;
 
 namespace OverlayNet.Daemon.Diagnosis;
@@ -31,7 +32,7 @@ internal static class StatusBuilder
             ComparedRevision = agent.Reconciler.ComparedRevision,
             ManagersReachable = reachable,
             SecondsSinceManager = since?.TotalSeconds,
-            Managers = agent.Membership.Managers,
+            Managers = snapshot.Nodes.Values.Where(node => node.Role == NodeRole.Manager).OrderBy(node => node.Name, StringComparer.Ordinal).Select(node => HostPort.Format(node.Address, node.ApiPort)).ToList() is { Count: > 0 } managers ? managers : agent.Membership.Managers,
             Parts =
             [
                 .. agent.Plane.Parts,
@@ -40,8 +41,8 @@ internal static class StatusBuilder
                 {
                     Name = "agent",
                     Revision = applied,
-                    Ok = reachable && agent.Withdrawals.Pending == 0,
-                    LastError = reachable ? null : "no manager answers; serving the last snapshot",
+                    Ok = reachable && !agent.Follower.Stale && agent.Withdrawals.Pending == 0,
+                    LastError = !reachable ? "no manager answers; serving the last snapshot" : agent.Follower.Stale ? "the managers have no majority; what is served may be behind" : null,
                     Detail = $"{agent.Withdrawals.Pending} withdrawals pending, heartbeat {agent.Heartbeat.LatenessMs:0.0} ms late",
                 },
                 .. docker is null ? [] : new[] { docker },

@@ -1,6 +1,7 @@
 using OverlayNet.Daemon.Agent;
 using OverlayNet.Daemon.Configuration;
 using OverlayNet.Daemon.Diagnosis;
+using OverlayNet.Daemon.Managers;
 using OverlayNet.Daemon.Registry;
 using OverlayNet.Daemon.Security;
 
@@ -20,9 +21,13 @@ internal static class KernelClearing
         using (var http = new HttpClient())
         {
             // No manager is asked: what this node had made is in its own snapshot and in the kernel.
-            var agent = new NodeAgent(options, identity.Membership, new RegistryClient(http, [], time), events, time, loggers);
+            var nobody = new ManagerSelector(() => [], identity.Membership.NodeId, () => null, time);
+            var agent = new NodeAgent(options, identity.Membership, new RegistryClient(http, nobody, time), events, time, loggers);
             await using (agent.ConfigureAwait(false))
                 await agent.Remove().ConfigureAwait(false);
+            // A manager's etcd outlives the daemon, but not the package.
+            var membership = identity.Membership;
+            await new EtcdProcess(new EtcdPlace(options.State, membership.NodeId, membership.Address, options.EtcdClientPort, options.EtcdPeerPort)).StopAsync().ConfigureAwait(false);
         }
     }
 }

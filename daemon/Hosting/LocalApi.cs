@@ -31,7 +31,9 @@ internal static class LocalApi
 
     private static Task Registry(ApiCall call, ApiRoute route, Member member)
     {
-        if (member.Registry is not null || (route.Method == "GET" && route.Access == Access.Read))
+        // The managers' own report is not in a worker's copy.
+        var isCopied = route.Method == "GET" && route.Access == Access.Read && (route.Path != "/v1/managers" || member.Manager is not null);
+        if (member.Manager is not null || isCopied)
             return ManagerApi.HandleAsync(call.Context, route, member.Services);
         if (route.Access != Access.Manage)
             return PassOn(call.Context, member);
@@ -58,8 +60,11 @@ internal static class LocalApi
             context.RequestAborted).ConfigureAwait(false);
         context.Response.StatusCode = (int)response.StatusCode;
         context.Response.ContentType = response.Content.Headers.ContentType?.ToString();
-        if (response.Headers.TryGetValues(Protocol.RevisionHeader, out var revision))
-            context.Response.Headers[Protocol.RevisionHeader] = revision.First();
+        foreach (var name in (string[])[Protocol.RevisionHeader, Protocol.ReadHeader])
+        {
+            if (response.Headers.TryGetValues(name, out var values))
+                context.Response.Headers[name] = values.First();
+        }
         await response.Content.CopyToAsync(context.Response.Body, context.RequestAborted).ConfigureAwait(false);
     }
 }

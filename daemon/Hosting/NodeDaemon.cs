@@ -4,6 +4,7 @@ using OverlayNet.Daemon.Agent;
 using OverlayNet.Daemon.Api;
 using OverlayNet.Daemon.Configuration;
 using OverlayNet.Daemon.Diagnosis;
+using OverlayNet.Daemon.Managers;
 using OverlayNet.Daemon.Registry;
 using OverlayNet.Daemon.Registry.Store;
 using OverlayNet.Daemon.Runtimes.Docker;
@@ -17,8 +18,8 @@ namespace OverlayNet.Daemon.Hosting;
 /// </summary>
 internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider time, ILoggerFactory loggers) : IAsyncDisposable
 {
-    private const string RegistryFile = "registry.db";
     private static readonly TimeSpan LongestRound = TimeSpan.FromSeconds(90);
+    private static readonly TimeSpan ManagerPatience = TimeSpan.FromSeconds(45);
     private readonly ILogger _logger = loggers.CreateLogger<NodeDaemon>();
     private readonly SemaphoreSlim _membershipGate = new(1, 1);
     private readonly List<PluginServer> _dockerPlugins = [];
@@ -68,7 +69,7 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
         try
         {
             ThrowIfMember();
-            var store = OpenStore();
+            var store = SqliteStore.Open(SqliteOptions());
             NodeIdentity identity;
             try
             {
@@ -107,6 +108,37 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
                 Dc = options.Dc,
             }, cancellation).ConfigureAwait(false);
             await StartMember(identity, null).ConfigureAwait(false);
+            if (_member?.Manager is { } manager)
+                await manager.Ready.WaitAsync(ManagerPatience, time, cancellation).ConfigureAwait(false);
+        }
+        catch (TimeoutException)
+        {
+            throw Refuse.Unavailable($"the node has joined as a manager, but its store is not open yet: {_member?.Manager?.Store.Trouble}");
+        }
+        finally
+        {
+            _membershipGate.Release();
+        }
+    }
+
+    /// <summary>The manager of this node.</summary>
+    /// <exception cref="RegistryException">409: it is none.</exception>
+    public ManagerPart RequireManager() => _member is not { } member ? throw NotMember()
+        : member.Manager ?? throw Refuse.Conflict("not-a-manager", "node", member.Agent.Membership.NodeName, "it is a worker", "run the command on a manager; see 'overlaynet node ls'");
+
+    /// <summary>Puts a backup in the place of this manager's registry, or makes this machine, a member of nothing, the first manager of the cluster in the backup.</summary>
+    public async Task<StepsReport> Restore(RestoreRequest request, CancellationToken cancellation)
+    {
+        if (_member is not null)
+            return await RequireManager().RestoreAsync(request, cancellation).ConfigureAwait(false);
+        await _membershipGate.WaitAsync(cancellation).ConfigureAwait(false);
+        try
+        {
+            ThrowIfMember();
+            var restored = await FirstRestore.RunAsync(options, request, SqliteOptions(), time, cancellation).ConfigureAwait(false);
+            await StartMember(restored.Identity, restored.Store).ConfigureAwait(false);
+            await _member!.Registry!.RegisterNodeAsync(restored.Node, "restore", cancellation).ConfigureAwait(false);
+            return new StepsReport { Steps = restored.Steps, Incarnation = restored.Store.Identity.Incarnation, Revision = _member.Registry.Current.Revision };
         }
         finally
         {
@@ -122,10 +154,13 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
         {
             var member = _member ?? throw NotMember();
             var nodeId = member.Agent.Membership.NodeId;
-            if (member.Registry is { } registry && registry.Current.Nodes.Count > 1 && !force)
+            var others = member.Agent.Follower.Current.Nodes.Values.Where(node => node.Id != nodeId).ToList();
+            var isLast = member.Manager is not null && others.All(node => node.Role != NodeRole.Manager);
+            if (isLast && others.Count > 0 && !force)
                 throw Refuse.Conflict("last-manager", "node", member.Agent.Membership.NodeName, "it is the only manager, and other nodes depend on its registry", "let the other nodes leave first, or say --force to destroy the registry");
-            if (member.Registry is null)
+            if (!isLast)
                 await RemoveFromRegistry(member.Agent, nodeId, force, cancellation).ConfigureAwait(false);
+            await member.RemoveManager().ConfigureAwait(false);
             await member.Agent.Remove().ConfigureAwait(false);
             await member.DisposeAsync().ConfigureAwait(false);
             _member = null;
@@ -133,8 +168,7 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
             _events?.Dispose();
             _events = null;
             NodeIdentity.Delete(options.State);
-            foreach (var file in Directory.EnumerateFiles(options.State).Where(file => Path.GetFileName(file) is var name && (name.StartsWith(RegistryFile, StringComparison.Ordinal) || name == "snapshot.json")))
-                File.Delete(file);
+            File.Delete(Path.Combine(options.State, "snapshot.json"));
             Log.Left(_logger, nodeId);
         }
         finally
@@ -206,19 +240,17 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
     {
         var membership = identity.Membership;
         _events ??= EventLog.Open(options.State, membership.NodeName, time);
-        if (membership.Role == NodeRole.Manager)
-            store ??= OpenStore();
         _member = await Member.Start(options, identity, store, _events, time, loggers).ConfigureAwait(false);
         _liveness.Follow(_member.Agent.Reconciler);
         _events.Append("daemon", "start", membership.NodeName, $"version {DaemonVersion.Text}, pid {Environment.ProcessId}");
     }
 
-    private SqliteStore OpenStore() => SqliteStore.Open(new SqliteStoreOptions
+    private SqliteStoreOptions SqliteOptions() => new()
     {
-        Path = Path.Combine(options.State, RegistryFile),
+        Path = Path.Combine(options.State, ManagerStore.DatabaseFile),
         Time = time,
         Logger = loggers.CreateLogger<SqliteStore>(),
-    });
+    };
 
     /// <summary>A socket file may be left over, or belong to a living daemon with another state directory: only asking tells.</summary>
     private void ThrowIfSocketAnswers()

@@ -9,7 +9,8 @@ namespace OverlayNet.Daemon.Registry;
 /// What watchers are sent: each change is written once, as a line, for all of them. A watcher has only a position, so one that
 /// is slow delays nobody; when it falls out of the kept revisions it gets a snapshot.
 /// </summary>
-internal sealed class ChangeFeed(int revisions)
+/// <param name="stale">Whether the manager has lost its majority.</param>
+internal sealed class ChangeFeed(int revisions, Func<bool>? stale = null)
 {
     private static readonly TimeSpan LifeSign = TimeSpan.FromSeconds(1);
 
@@ -66,7 +67,7 @@ internal sealed class ChangeFeed(int revisions)
                 yield return line;
             }
             if (lines.Count == 0 && !await HappensAsync(more, time, cancel).ConfigureAwait(false))
-                yield return Line(new WatchMessage { Incarnation = incarnation, Revision = next.Value - 1 });
+                yield return Line(new WatchMessage { Incarnation = incarnation, Revision = next.Value - 1, Stale = stale?.Invoke() == true ? true : null });
         }
     }
 

@@ -153,6 +153,11 @@ public sealed partial class ClusterRegistry
             throw Refuse.NotFound(Kinds.Node, reference);
         if (node.Role == NodeRole.Manager && draft.Snapshot.Nodes.Values.Count(n => n.Role == NodeRole.Manager) == 1)
             throw Refuse.Conflict("last-manager", "node", node.Name, "it is the only manager", "make another node a manager first");
+        if (node.Role == NodeRole.Manager)
+        {
+            draft.GuardUnchanged(Keys.Managers);
+            draft.Mark(Keys.Managers, id);
+        }
         var endpoints = draft.Snapshot.EndpointsOf(node).OrderBy(e => e.Kind).ToList();
         if (!force && node.State == NodeState.Ready)
             throw Refuse.Conflict("node-ready", "node", node.Name, "its daemon is running",
@@ -167,6 +172,7 @@ public sealed partial class ClusterRegistry
         if (endpoints.Count > 0)
             return (node, false);
         draft.Delete(Keys.Node(id));
+        draft.StopWaitingFor(id);
         draft.GuardUnchanged(Keys.NodeMembers(id));
         draft.Release(Keys.NodeMembers(id));
         draft.Release(Keys.NodeName(node.Name));

@@ -39,6 +39,8 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
 {
     private const int MaxAttempts = 100;
     private const int MaxChunk = 20;
+    private static readonly TimeSpan WriteTimeout = TimeSpan.FromSeconds(15);
+    private static readonly TimeSpan StaleAfter = TimeSpan.FromSeconds(4);
     private static readonly TimeSpan RetryAfterStoreError = TimeSpan.FromMilliseconds(200);
     private static readonly TimeSpan SweepPeriod = TimeSpan.FromSeconds(30);
 
@@ -60,7 +62,7 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
         _store = store;
         _options = options;
         _liveness = new NodeLiveness(options.Time, options.NodeTimeout);
-        Feed = new ChangeFeed(options.FeedRevisions);
+        Feed = new ChangeFeed(options.FeedRevisions, () => IsStale);
     }
 
     /// <summary>The newest registry this manager knows.</summary>
@@ -79,7 +81,16 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
         IRegistryStore store, ClusterRegistryOptions options, CancellationToken cancel = default)
     {
         var registry = new ClusterRegistry(store, options);
-        var next = await registry.LoadAsync(cancel).ConfigureAwait(false);
+        long next;
+        try
+        {
+            next = await registry.LoadAsync(stale: false, cancel).ConfigureAwait(false);
+        }
+        catch (RegistryStoreException)
+        {
+            // No majority: what this manager's own member has is better than nothing, and is called stale until it is confirmed.
+            next = await registry.LoadAsync(stale: true, cancel).ConfigureAwait(false);
+        }
         registry._pump = Task.Run(() => registry.FollowAsync(next), CancellationToken.None);
         registry._sweep = Task.Run(registry.SweepAsync, CancellationToken.None);
         registry._watchNodes = Task.Run(registry.WatchNodesAsync, CancellationToken.None);
@@ -99,6 +110,40 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
         }
     }
 
+    /// <summary>The majority has not been heard of for longer than an election takes: what is shown may be behind.</summary>
+    public bool IsStale => _store.SinceConfirmed > StaleAfter;
+
+    /// <summary>Waits until memory has everything that was acknowledged by any manager before this call.</summary>
+    /// <returns>False: it cannot be said, for want of a majority.</returns>
+    public async Task<bool> ConfirmAsync(CancellationToken cancel)
+    {
+        if (IsStale)
+            return false;
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        limit.CancelAfter(StaleAfter);
+        try
+        {
+            var incarnation = Current.Incarnation;
+            if (await _store.ConfirmAsync(limit.Token).ConfigureAwait(false) is { } revision)
+                await ReachAsync(incarnation, revision, limit.Token).ConfigureAwait(false);
+            return true;
+        }
+        catch (Exception e) when (e is RegistryStoreException || (e is OperationCanceledException && !cancel.IsCancellationRequested))
+        {
+            return false;
+        }
+    }
+
+    /// <summary>The heartbeats that come to this manager.</summary>
+    public IReadOnlyList<NodeBeat> OwnBeats() => _liveness.Own();
+
+    /// <summary>Takes what another manager has heard.</summary>
+    public void HeardElsewhere(IEnumerable<NodeBeat> beats)
+    {
+        foreach (var beat in beats)
+            _liveness.HeardElsewhere(beat);
+    }
+
     public async ValueTask DisposeAsync()
     {
         await _stop.CancelAsync().ConfigureAwait(false);
@@ -114,13 +159,29 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
     /// <param name="plan">Runs under the lock, possibly several times; fills the draft or throws a refusal.</param>
     private async Task<Written<T>> WriteAsync<T>(Func<Draft, T> plan, CancellationToken cancel)
     {
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        limit.CancelAfter(WriteTimeout);
+        try
+        {
+            return await WriteWithinAsync(plan, limit.Token).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (!cancel.IsCancellationRequested)
+        {
+            throw Refuse.Unavailable($"the registry did not confirm the write within {WriteTimeout.TotalSeconds:0} s; it may still come about, look before you repeat it");
+        }
+    }
+
+    private async Task<Written<T>> WriteWithinAsync<T>(Func<Draft, T> plan, CancellationToken cancel)
+    {
         for (var attempt = 0; attempt < MaxAttempts; attempt++)
         {
             cancel.ThrowIfCancellationRequested();
             Draft draft;
             T value;
+            long incarnation;
             lock (_gate)
             {
+                incarnation = _state.Snapshot.Incarnation;
                 draft = new Draft(_state, _options.Time.GetUtcNow().ToUnixTimeMilliseconds(), _options.Quarantine);
                 try
                 {
@@ -137,11 +198,16 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
             try
             {
                 var result = await _store.CommitAsync(draft.ToTransaction(), CancellationToken.None).ConfigureAwait(false);
+                if (result.Outcome == CommitOutcome.OtherIncarnation)
+                {
+                    await LeaveAsync(incarnation, cancel).ConfigureAwait(false);
+                    continue;
+                }
                 // After an unknown result what is in the store decides: the plan finds its own work there, or does it again.
                 var revision = result.Outcome == CommitOutcome.Unknown
                     ? (await _store.RangeAsync(Keys.Cluster, limit: 1, cancel: cancel).ConfigureAwait(false)).Revision
                     : result.Revision;
-                await ReachAsync(revision, cancel).ConfigureAwait(false);
+                await ReachAsync(incarnation, revision, cancel).ConfigureAwait(false);
                 if (result.Outcome == CommitOutcome.Committed)
                     return new Written<T>(value, revision);
             }
@@ -158,23 +224,34 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
         throw Refuse.Unavailable($"the registry changed under this request {MaxAttempts} times");
     }
 
-    private async Task ReachAsync(long revision, CancellationToken cancel)
+    /// <summary>Until memory shows a revision, or another incarnation (then the revision means nothing any more).</summary>
+    private async Task ReachAsync(long incarnation, long revision, CancellationToken cancel)
     {
         while (true)
         {
             var advanced = Volatile.Read(ref _advanced).Task;
-            if (Leases.Revision >= revision)
+            if (Current.Incarnation != incarnation || Leases.Revision >= revision)
                 return;
             await advanced.WaitAsync(cancel).ConfigureAwait(false);
         }
     }
 
-    private async Task<long> LoadAsync(CancellationToken cancel)
+    /// <summary>The store is being replaced: waits for the next one, a moment at least.</summary>
+    private async Task LeaveAsync(long incarnation, CancellationToken cancel)
     {
-        var all = await _store.RangeAsync("", cancel: cancel).ConfigureAwait(false);
+        var advanced = Volatile.Read(ref _advanced).Task;
+        if (Current.Incarnation == incarnation)
+            await Task.WhenAny(advanced, Task.Delay(RetryAfterStoreError, _options.Time, cancel)).ConfigureAwait(false);
+    }
+
+    /// <param name="stale">Take what a store without its majority still has.</param>
+    private async Task<long> LoadAsync(bool stale, CancellationToken cancel)
+    {
+        var identity = _store.Identity;
+        var all = await _store.RangeAsync("", stale: stale, cancel: cancel).ConfigureAwait(false);
         lock (_gate)
         {
-            _state.Load(_store.Identity, all);
+            _state.Load(identity, all);
             Feed.Start(_state.Snapshot);
             Publish();
         }
@@ -218,7 +295,7 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
         {
             try
             {
-                return await LoadAsync(_stop.Token).ConfigureAwait(false);
+                return await LoadAsync(stale: false, _stop.Token).ConfigureAwait(false);
             }
             catch (Exception e) when (e is RegistryStoreException or JsonException or FormatException)
             {

@@ -28,6 +28,7 @@ internal sealed class Draft(RegistryState state, long nowUnixMs, TimeSpan quaran
         Guards = [.. _guards.Values],
         Puts = [.. _puts.Values],
         Deletes = [.. _deletes],
+        Incarnation = State.Snapshot.Incarnation,
     };
 
     /// <summary>Once the transaction is in memory, or has failed.</summary>
@@ -87,6 +88,8 @@ internal sealed class Draft(RegistryState state, long nowUnixMs, TimeSpan quaran
     public (IPAddress? Address4, IPAddress? Address6) Allocate(
         Network network, string ownerKey, IPAddress? wanted4, IPAddress? wanted6, string field4, string field6)
     {
+        if (State.Waiting.Count > 0)
+            throw Recovering();
         var table = State.Addresses(network.Id);
         var (pool4, pool6) = (AddressPool.V4(table, network), AddressPool.V6(table, network));
         // Checked before anything is taken: a refusal must leave no trace.
@@ -109,6 +112,38 @@ internal sealed class Draft(RegistryState state, long nowUnixMs, TimeSpan quaran
         }
         RememberAllocation(network, table, wanted4 is null ? address4 : null, wanted6 is null ? address6 : null);
         return (address4, address6);
+    }
+
+    /// <summary>Gives addresses back to the owner that had them, resting ones included.</summary>
+    /// <returns>Null: done; else why not.</returns>
+    public string? Reclaim(Network network, string ownerKey, params ReadOnlySpan<IPAddress?> addresses)
+    {
+        var table = State.Addresses(network.Id);
+        foreach (var address in addresses)
+        {
+            if (address is not null && (table.Pending.Contains(address) || (table.Entries.TryGetValue(address, out var entry) && entry.Owner is { } owner && owner != ownerKey)))
+                return $"{address} belongs to another by now";
+        }
+        foreach (var address in addresses)
+        {
+            if (address is not null)
+                Take(table, network, address, ownerKey);
+        }
+        TouchNetwork(network);
+        return null;
+    }
+
+    /// <summary>A node has said what it has, or is declared lost.</summary>
+    public void StopWaitingFor(string nodeId)
+    {
+        if (!State.Waiting.Contains(nodeId))
+            return;
+        GuardUnchanged(Keys.Recovery);
+        var waiting = State.Waiting.Where(id => id != nodeId).ToList();
+        if (waiting.Count == 0)
+            Release(Keys.Recovery);
+        else
+            Write(Keys.Recovery, JsonSerializer.SerializeToUtf8Bytes(new RecoveryRecord { Waiting = waiting }, RegistryJson.Default.RecoveryRecord));
     }
 
     /// <summary>Marks the network as used without giving an address, for the guard of its removal.</summary>
@@ -179,6 +214,18 @@ internal sealed class Draft(RegistryState state, long nowUnixMs, TimeSpan quaran
         if (table.Entries.TryGetValue(wanted, out var entry) && entry.Owner is not null)
             throw Refuse.Conflict("address-taken", field, wanted.ToString(), $"{Describe(entry.Owner)} has it",
                 "choose another address, or leave it out");
+    }
+
+    private RegistryException Recovering()
+    {
+        var names = State.Waiting.Select(id => Snapshot.Nodes.GetValueOrDefault(id)?.Name ?? id).Order(StringComparer.Ordinal).ToList();
+        return new RegistryException(StatusCodes.Status503ServiceUnavailable, new ErrorBody
+        {
+            Code = "recovering",
+            Message = $"registry: it was restored, and no address is given out before every node has said what it has; waiting for {string.Join(", ", names)}",
+            Field = "registry",
+            Remedy = $"start the daemons there, or declare nodes lost that will not come back: overlaynet node rm --force {string.Join(' ', names)}",
+        });
     }
 
     private string Describe(string ownerKey)

@@ -10,11 +10,17 @@ namespace OverlayNet.Daemon.Registry;
 internal static class Keys
 {
     public const string Cluster = "meta/cluster";
+
+    /// <summary>Nodes that have to say what they have before an address is given out.</summary>
+    public const string Recovery = "meta/recovery";
     public const string CertificateAuthority = "secret/ca";
     public const string Tokens = "secret/tokens";
 
     /// <summary>Put by every network that is created: two creations cannot both have missed the other's subnets.</summary>
     public const string Subnets = "idx/subnets";
+
+    /// <summary>Put by every change of a role: two demotions cannot both miss the other.</summary>
+    public const string Managers = "idx/managers";
 
     /// <summary>The last VNI given out.</summary>
     public const string LastVni = "alloc-vni";

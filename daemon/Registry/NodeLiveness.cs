@@ -14,13 +14,35 @@ internal sealed class NodeLiveness(TimeProvider time, TimeSpan timeout)
     private long _listeningSince = time.GetTimestamp();
     private long _lastLook = time.GetTimestamp();
 
-    internal sealed record Beat(long At, long AppliedRevision, double LatenessMs);
+    /// <param name="Direct">Sent to this manager, not told by another.</param>
+    internal sealed record Beat(long At, long AppliedRevision, double LatenessMs, bool Direct = true);
 
     /// <summary>How often <see cref="Silent"/> has to be asked.</summary>
     public TimeSpan LookEvery => timeout / 30;
 
     public void Heard(HeartbeatRequest heartbeat) =>
         _beats[heartbeat.NodeId] = new Beat(time.GetTimestamp(), heartbeat.AppliedRevision, heartbeat.LatenessMs);
+
+    /// <summary>Takes what another manager has heard, unless something newer is known.</summary>
+    public void HeardElsewhere(NodeBeat beat)
+    {
+        var at = time.GetTimestamp() - (long)(beat.AgeMs / 1000 * time.TimestampFrequency);
+        var told = new Beat(at, beat.AppliedRevision, beat.LatenessMs, Direct: false);
+        _beats.AddOrUpdate(beat.NodeId, told, (_, known) => known.At >= at ? known : told);
+    }
+
+    /// <summary>What other managers have to know: the heartbeats that come here.</summary>
+    public List<NodeBeat> Own()
+    {
+        var beats = new List<NodeBeat>();
+        foreach (var (id, beat) in _beats)
+        {
+            var age = time.GetElapsedTime(beat.At);
+            if (beat.Direct && age < timeout * 2)
+                beats.Add(new NodeBeat { NodeId = id, AgeMs = age.TotalMilliseconds, AppliedRevision = beat.AppliedRevision, LatenessMs = beat.LatenessMs });
+        }
+        return beats;
+    }
 
     public Beat? Last(string nodeId) => _beats.GetValueOrDefault(nodeId);
 

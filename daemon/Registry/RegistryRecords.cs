@@ -22,6 +22,13 @@ internal sealed record AllocationRecord
     public IPAddress? Last6 { get; init; }
 }
 
+/// <summary>While it is there, the registry has been restored or recovered and not all nodes have said what they have.</summary>
+internal sealed record RecoveryRecord
+{
+    /// <summary>Ids of the nodes that are waited for.</summary>
+    public IReadOnlyList<string> Waiting { get; set; } = [];
+}
+
 /// <summary>What only managers read.</summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
@@ -29,4 +36,5 @@ internal sealed record AllocationRecord
     Converters = [typeof(IPAddressConverter)])]
 [JsonSerializable(typeof(ClusterRecord))]
 [JsonSerializable(typeof(AllocationRecord))]
+[JsonSerializable(typeof(RecoveryRecord))]
 internal sealed partial class RegistryJson : JsonSerializerContext;

@@ -25,6 +25,9 @@ internal sealed class RegistryState
 
     public string Dc { get; private set; } = ClusterRecord.DefaultDc;
 
+    /// <summary>Nodes that have not yet said what they have since a restore or recovery; no address is given out before.</summary>
+    public IReadOnlyList<string> Waiting { get; private set; } = [];
+
     public int LastVni { get; private set; }
 
     /// <summary>Leases and bids of floating VIPs.</summary>
@@ -52,6 +55,7 @@ internal sealed class RegistryState
             table.Entries.Clear();
         LastVni = 0;
         VipAddresses.Clear();
+        Waiting = [];
         var (nodes, networks, services, endpoints) = (new List<Node>(), new List<Network>(), new List<Service>(), new List<Endpoint>());
         var (vips, holders) = (new List<FloatingVip>(), new List<VipHolder>());
         Leases = LeaseTable.Empty with { Incarnation = identity.Incarnation, Revision = all.Revision };
@@ -131,6 +135,8 @@ internal sealed class RegistryState
             _keys[change.Key] = new KeyRevisions(change.Value.CreateRevision, change.Value.ModRevision);
         if (change.Key == Keys.LastVni && change.Value is not null)
             LastVni = int.Parse(change.Value.Value.Span, CultureInfo.InvariantCulture);
+        if (change.Key == Keys.Recovery)
+            Waiting = change.Value is null ? [] : JsonSerializer.Deserialize(change.Value.Value.Span, RegistryJson.Default.RecoveryRecord)!.Waiting;
         if (change.Key.StartsWith(Keys.AllocationPrefix, StringComparison.Ordinal))
             IndexAllocation(change);
         return IndexObject(change);

@@ -68,6 +68,9 @@ public sealed class CertificateAuthority : IDisposable
     /// <summary>How long a node's certificate is valid.</summary>
     public static TimeSpan NodeLife { get; } = TimeSpan.FromDays(2 * 365);
 
+    /// <summary>A DNS name in managers' certificates alone (no node can be called so): the store lets in who has it.</summary>
+    public const string ManagerName = "manager.overlaynet";
+
     public string CertificatePem => _root.ExportCertificatePem();
 
     /// <summary>SHA-256 of the root's DER: what join tokens carry.</summary>
@@ -128,18 +131,20 @@ public sealed class CertificateAuthority : IDisposable
         using var key = csr.PublicKey.GetECDsaPublicKey();
         if (key is null || key.KeySize < 256)
             throw new CryptographicException("the key is not an ECDSA key of at least 256 bits");
-        return Sign(new CertificateRequest(subject.ToName(), csr.PublicKey, HashAlgorithmName.SHA256), nodeName, address);
+        return Sign(new CertificateRequest(subject.ToName(), csr.PublicKey, HashAlgorithmName.SHA256), subject.Role, nodeName, address);
     }
 
     public void Dispose() => _root.Dispose();
 
-    private string Sign(CertificateRequest request, string nodeName, IPAddress address)
+    private string Sign(CertificateRequest request, NodeRole role, string nodeName, IPAddress address)
     {
         request.CertificateExtensions.Add(new X509BasicConstraintsExtension(false, false, 0, true));
         request.CertificateExtensions.Add(new X509KeyUsageExtension(X509KeyUsageFlags.DigitalSignature, true));
         request.CertificateExtensions.Add(new X509EnhancedKeyUsageExtension([new Oid(ServerAuth), new Oid(ClientAuth)], false));
         var names = new SubjectAlternativeNameBuilder();
         names.AddDnsName(nodeName);
+        if (role == NodeRole.Manager)
+            names.AddDnsName(ManagerName);
         names.AddIpAddress(address);
         request.CertificateExtensions.Add(names.Build());
         var now = _time.GetUtcNow();

@@ -55,6 +55,7 @@ public sealed class ClusterSecrets(IRegistryStore store, TimeProvider time)
         using var authority = await AuthorityAsync(cancel).ConfigureAwait(false);
         while (true)
         {
+            var incarnation = store.Identity.Incarnation;
             var (tokens, revision) = await ReadTokensAsync(cancel).ConfigureAwait(false);
             var rotated = new TokensRecord(
                 role is NodeRole.Manager ? tokens.Worker : NewToken(authority, NodeRole.Worker),
@@ -62,10 +63,13 @@ public sealed class ClusterSecrets(IRegistryStore store, TimeProvider time)
             var result = await CommitAsync(new Transaction
             {
                 Guards = [Guard.Unchanged(Keys.Tokens, revision)],
+                Incarnation = incarnation,
                 Puts = [new Put(Keys.Tokens, JsonSerializer.SerializeToUtf8Bytes(rotated, SecretsJson.Default.TokensRecord))],
             }, cancel).ConfigureAwait(false);
             if (result.Outcome == CommitOutcome.Committed)
                 return Show(authority, rotated);
+            if (result.Outcome == CommitOutcome.OtherIncarnation)
+                await Task.Delay(TimeSpan.FromMilliseconds(200), time, cancel).ConfigureAwait(false);
         }
     }
 

@@ -17,9 +17,13 @@ public static class ClusterTls
     /// For the listener other nodes reach. A certificate is asked for but may be missing, because a joining node has none; what
     /// may be done without one is the routes' matter.
     /// </summary>
-    public static void ConfigureServer(HttpsConnectionAdapterOptions options, NodeIdentity identity)
+    public static void ConfigureServer(HttpsConnectionAdapterOptions options, NodeIdentity identity) => ConfigureServer(options, new IdentityHolder(identity));
+
+    /// <inheritdoc cref="ConfigureServer(HttpsConnectionAdapterOptions, NodeIdentity)"/>
+    public static void ConfigureServer(HttpsConnectionAdapterOptions options, IdentityHolder holder)
     {
-        options.ServerCertificate = identity.Certificate;
+        var identity = holder.Current;
+        options.ServerCertificateSelector = (_, _) => holder.Current.Certificate;
         options.SslProtocols = SslProtocols.Tls13;
         options.ClientCertificateMode = ClientCertificateMode.AllowCertificate;
         options.ClientCertificateValidation = (certificate, _, _) => MemberOf(certificate, identity.Authority) is not null;
@@ -27,10 +31,13 @@ public static class ClusterTls
     }
 
     /// <summary>For a member's requests to managers.</summary>
-    public static SocketsHttpHandler CreateHandler(NodeIdentity identity)
+    public static SocketsHttpHandler CreateHandler(NodeIdentity identity) => CreateHandler(() => identity);
+
+    /// <summary>For a member whose certificate may be replaced: connections made from then on show the new one.</summary>
+    public static SocketsHttpHandler CreateHandler(Func<NodeIdentity> identity)
     {
-        var handler = CreateHandler(identity.Authority);
-        handler.SslOptions.LocalCertificateSelectionCallback = (_, _, _, _, _) => identity.Certificate;
+        var handler = CreateHandler(identity().Authority);
+        handler.SslOptions.LocalCertificateSelectionCallback = (_, _, _, _, _) => identity().Certificate;
         return handler;
     }
 

@@ -58,6 +58,7 @@ public static class JoinClient
                 UnderlayMtu = details.UnderlayMtu,
                 Dc = details.Dc,
                 Csr = NodeKeys.CreateRequest(key, details.NodeName),
+                HasEtcd = Managers.EtcdProcess.Find() is not null,
             };
             var answer = await PostAsync(manager, authority, request, timeout.Token).ConfigureAwait(false);
             Check(answer, authority, key);
@@ -90,9 +91,16 @@ public static class JoinClient
         }
     }
 
+    /// <summary>A busy manager may take its time for a handshake, and there is no other to turn to.</summary>
+    private static SocketsHttpHandler Patient(SocketsHttpHandler handler)
+    {
+        handler.ConnectTimeout = Patience;
+        return handler;
+    }
+
     private static async Task<X509Certificate2> FetchAuthorityAsync(HostPort manager, JoinToken token, CancellationToken cancel)
     {
-        using var http = new HttpClient(ClusterTls.CreateUnverifiedHandler());
+        using var http = new HttpClient(Patient(ClusterTls.CreateUnverifiedHandler()));
         using var response = await http.GetAsync(new Uri(manager.ToUri(), "/v1/ca"), cancel).ConfigureAwait(false);
         var pem = await response.Content.ReadAsStringAsync(cancel).ConfigureAwait(false);
         X509Certificate2? authority = null;
@@ -116,7 +124,7 @@ public static class JoinClient
     private static async Task<JoinResponse> PostAsync(
         HostPort manager, X509Certificate2 authority, JoinRequest request, CancellationToken cancel)
     {
-        using var http = new HttpClient(ClusterTls.CreateHandler(authority));
+        using var http = new HttpClient(Patient(ClusterTls.CreateHandler(authority)));
         using var content = new ByteArrayContent(JsonSerializer.SerializeToUtf8Bytes(request, OverlayNetJson.Default.JoinRequest));
         content.Headers.ContentType = new MediaTypeHeaderValue("application/json");
         using var response = await http.PostAsync(new Uri(manager.ToUri(), "/v1/join"), content, cancel).ConfigureAwait(false);

@@ -10,6 +10,8 @@ namespace OverlayNet.Daemon.Security;
 public sealed partial class JoinService(
     ClusterRegistry registry, ClusterSecrets secrets, EventLog? events = null, ILogger? logger = null, bool acceptManagers = false)
 {
+    /// <summary>Silence after which a node of the same name and address may be joined again.</summary>
+    private static readonly TimeSpan SilentBefore = TimeSpan.FromSeconds(5);
     private readonly ILogger _logger = logger ?? NullLogger.Instance;
 
     /// <summary>Makes whoever has a token a member: records the node and signs its key.</summary>
@@ -32,11 +34,14 @@ public sealed partial class JoinService(
             });
         }
         if (role == NodeRole.Manager && !acceptManagers)
-            throw Refuse.Conflict("one-manager", "token", "manager", "this cluster's registry is embedded and has one manager",
-                "join as a worker, with the token of 'overlaynet token worker'");
+            throw Refuse.Conflict("one-manager", "token", "manager", "this manager cannot take in another: there is no etcd on its machine",
+                "install it there (apt-get install etcd-server), or join as a worker, with the token of 'overlaynet token show worker'");
+        if (role == NodeRole.Manager && !request.HasEtcd)
+            throw Refuse.Conflict("no-etcd", "token", "manager", "there is no etcd on the joining machine, and every one of several managers runs a member",
+                "install it there: apt-get install etcd-server");
         var node = new Node
         {
-            Id = RandomNumberGenerator.GetHexString(12, lowercase: true),
+            Id = Rebuilt(request)?.Id ?? RandomNumberGenerator.GetHexString(12, lowercase: true),
             Name = request.NodeName,
             Dc = request.Dc ?? registry.Dc,
             Role = role,
@@ -72,6 +77,10 @@ public sealed partial class JoinService(
             Managers = [.. current.Nodes.Values.Where(n => n.Role == NodeRole.Manager).Select(n => HostPort.Format(n.Address, n.ApiPort))],
         };
     }
+
+    /// <summary>A member of this name and address that has not been heard of for a while: its machine was rebuilt, and it is the same node again.</summary>
+    private Node? Rebuilt(JoinRequest request) => registry.Current.Nodes.Values.FirstOrDefault(node =>
+        node.Name == request.NodeName && node.Address.Equals(request.Address) && (node.State != NodeState.Ready || registry.SinceHeard(node.Id) >= SilentBefore));
 
     private static partial class Log
     {

@@ -101,6 +101,16 @@ public sealed class NodeIdentity : IDisposable
         return Load(stateDirectory)!;
     }
 
+    /// <summary>Puts another certificate (and key) and membership in the place of the present ones.</summary>
+    public static NodeIdentity Replace(string stateDirectory, Membership membership, string certificatePem, ECDsa key)
+    {
+        var folder = Path.Combine(stateDirectory, Folder);
+        var pem = certificatePem.TrimEnd() + "\n" + key.ExportPkcs8PrivateKeyPem() + "\n";
+        ReplaceFile(Path.Combine(folder, CertificateFile), Encoding.ASCII.GetBytes(pem));
+        ReplaceFile(Path.Combine(folder, MembershipFile), JsonSerializer.SerializeToUtf8Bytes(membership, MembershipJson.Default.Membership));
+        return Load(stateDirectory)!;
+    }
+
     /// <summary>Forgets the membership, as 'overlaynet leave' does.</summary>
     public static void Delete(string stateDirectory)
     {
@@ -119,6 +129,13 @@ public sealed class NodeIdentity : IDisposable
     {
         Certificate.Dispose();
         Authority.Dispose();
+    }
+
+    private static void ReplaceFile(string path, byte[] content)
+    {
+        File.Delete(path + ".new");
+        Write(path + ".new", content);
+        File.Move(path + ".new", path, overwrite: true);
     }
 
     private static void Write(string path, byte[] content)

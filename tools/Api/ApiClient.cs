@@ -20,6 +20,7 @@ internal sealed class ApiClient : IDisposable
     private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(60);
     private readonly HttpClient _http;
     private readonly string _socket;
+    private bool _saidStale;
 
     public ApiClient(string socket, TimeSpan? timeout = null)
     {
@@ -140,7 +141,14 @@ internal sealed class ApiClient : IDisposable
             throw new DaemonUnreachable(_socket, $"no answer within {_http.Timeout.TotalSeconds:0} s");
         }
         if (response.IsSuccessStatusCode)
+        {
+            if (response.Headers.TryGetValues(Protocol.ReadHeader, out var read) && read.First() == "stale" && !_saidStale)
+            {
+                _saidStale = true;
+                Console.Error.WriteLine("overlaynet: stale: no majority of managers (or no manager) confirms this; it is what this node knew last");
+            }
             return response;
+        }
         using (response)
             throw await Refusal(response, cancellation).ConfigureAwait(false);
     }

@@ -51,5 +51,14 @@ public interface IRegistryStore : IAsyncDisposable
     /// <summary>A consistent copy of the whole store, made while it runs.</summary>
     Task BackupAsync(Stream destination, CancellationToken cancel = default);
 
+    /// <summary>
+    /// The newest revision as of now, confirmed by a majority: who sees at least this sees everything acknowledged before the call.
+    /// </summary>
+    /// <returns>Null: embedded, where memory that follows the store has everything when a commit is acknowledged.</returns>
+    ValueTask<long?> ConfirmAsync(CancellationToken cancel = default);
+
+    /// <summary>Since the store last had its majority for certain; <see cref="TimeSpan.MaxValue"/>: never yet.</summary>
+    TimeSpan SinceConfirmed { get; }
+
     ValueTask<StoreHealth> HealthAsync(CancellationToken cancel = default);
 }

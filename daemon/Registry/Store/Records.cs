@@ -1,7 +1,15 @@
 namespace OverlayNet.Daemon.Registry.Store;
 
 /// <param name="Incarnation">Raised by restore, recover and conversion; revisions of different incarnations do not compare.</param>
-public readonly record struct StoreIdentity(string ClusterId, long Incarnation);
+public readonly record struct StoreIdentity(string ClusterId, long Incarnation)
+{
+    /// <summary>
+    /// The incarnation of a registry that is put in the place of others: above every one that is known, and at least the time in
+    /// seconds, so that a registry restored on an empty machine outranks what it replaces without having known it. Revisions and
+    /// lease epochs compare as (incarnation, value); by this rule they never fall.
+    /// </summary>
+    public static long Next(long known, DateTimeOffset now) => Math.Max(known + 1, now.ToUnixTimeSeconds());
+}
 
 /// <summary>A key with its value.</summary>
 /// <param name="CreateRevision">When the key came into being (again).</param>
@@ -40,6 +48,12 @@ public sealed record Transaction
     public IReadOnlyList<Guard> Guards { get; init; } = [];
     public IReadOnlyList<Put> Puts { get; init; } = [];
     public IReadOnlyList<string> Deletes { get; init; } = [];
+
+    /// <summary>
+    /// The incarnation that the guards' revisions are of: in any other one nothing is written
+    /// (<see cref="CommitOutcome.OtherIncarnation"/>). 0: whichever; for transactions whose guards say only "absent".
+    /// </summary>
+    public long Incarnation { get; init; }
 }
 
 public enum CommitOutcome
@@ -49,6 +63,9 @@ public enum CommitOutcome
 
     /// <summary>The store did not say: read again before trying again.</summary>
     Unknown,
+
+    /// <summary>The store has been restored, recovered or converted since the transaction was planned: nothing was written.</summary>
+    OtherIncarnation,
 }
 
 /// <param name="Revision">Of the commit; when a guard failed, the revision of the store at which it did; 0 when unknown.</param>

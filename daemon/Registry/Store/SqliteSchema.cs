@@ -26,8 +26,9 @@ internal static class SqliteSchema
         """;
 
     /// <summary>Opens the writer's connection; creates the database when there is none.</summary>
+    /// <param name="identity">Of a new database; null: a new cluster.</param>
     /// <exception cref="RegistryStoreException">Not a registry database, damaged, or of a newer version.</exception>
-    public static SqliteConnection Open(string path)
+    public static SqliteConnection Open(string path, StoreIdentity? identity = null)
     {
         try
         {
@@ -38,7 +39,7 @@ internal static class SqliteSchema
                 connection.Open();
                 // FULL: with NORMAL acknowledged transactions were lost in simulated power cuts.
                 Execute(connection, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=5000;");
-                Prepare(connection, path);
+                Prepare(connection, path, identity ?? new StoreIdentity(Guid.NewGuid().ToString(), 1));
                 return connection;
             }
             catch
@@ -74,7 +75,7 @@ internal static class SqliteSchema
         return command.ExecuteScalar();
     }
 
-    private static void Prepare(SqliteConnection connection, string path)
+    private static void Prepare(SqliteConnection connection, string path, StoreIdentity identity)
     {
         var version = Convert.ToInt32(Scalar(connection, "PRAGMA user_version"), null);
         if (version > Version)
@@ -92,8 +93,9 @@ internal static class SqliteSchema
         using var transaction = connection.BeginTransaction();
         Execute(connection, Create);
         using var insert = connection.CreateCommand();
-        insert.CommandText = "INSERT INTO meta VALUES ('cluster', $c), ('incarnation', 1), ('revision', 0), ('compacted', 0)";
-        insert.Parameters.AddWithValue("$c", Guid.NewGuid().ToString());
+        insert.CommandText = "INSERT INTO meta VALUES ('cluster', $c), ('incarnation', $i), ('revision', 0), ('compacted', 0)";
+        insert.Parameters.AddWithValue("$c", identity.ClusterId);
+        insert.Parameters.AddWithValue("$i", identity.Incarnation);
         insert.ExecuteNonQuery();
         Execute(connection, $"PRAGMA user_version = {Version}");
         transaction.Commit();

@@ -32,6 +32,7 @@ public sealed partial class SqliteStore : IRegistryStore
 {
     private const int MaxGroup = 256;
     private const int HistoryPage = 2000;
+    private const int ImportPage = 1000;
     private static readonly TimeSpan MaintenancePeriod = TimeSpan.FromSeconds(30);
 
     private readonly SqliteStoreOptions _options;
@@ -56,6 +57,7 @@ public sealed partial class SqliteStore : IRegistryStore
         _writer = new SqliteWriter(connection);
         _reader = new SqliteReader(options.Path);
         _revision = _writer.GetMeta("revision");
+        _writer.ReadSeal();
         Identity = ReadIdentity(connection);
         _recent = new RecentLog<WatchBatch>(options.RecentRevisions);
         _recent.Start(_revision);
@@ -77,6 +79,37 @@ public sealed partial class SqliteStore : IRegistryStore
     /// <exception cref="RegistryStoreException">It cannot be read; the message says what to do.</exception>
     public static SqliteStore Open(SqliteStoreOptions options) => new(options, SqliteSchema.Open(options.Path));
 
+    /// <summary>Creates a database with the content of another store.</summary>
+    /// <exception cref="RegistryStoreException">There is one already, or the disk refuses.</exception>
+    public static async Task<SqliteStore> CreateAsync(
+        SqliteStoreOptions options, StoreIdentity identity, IEnumerable<Put> content, CancellationToken cancel = default)
+    {
+        if (File.Exists(options.Path))
+            throw new RegistryStoreException($"the registry database {options.Path} exists already; nothing was written");
+        using (var connection = SqliteSchema.Open(options.Path, identity))
+        {
+        }
+        var store = Open(options);
+        try
+        {
+            foreach (var page in content.Chunk(ImportPage))
+                await store.CommitAsync(new Transaction { Puts = page }, cancel).ConfigureAwait(false);
+            return store;
+        }
+        catch
+        {
+            await store.DisposeAsync().ConfigureAwait(false);
+            throw;
+        }
+    }
+
+    /// <summary>
+    /// Ends (or allows again) all writing, durably: the registry moves to another store, and this one must not go its own way.
+    /// Transactions are answered with <see cref="CommitOutcome.OtherIncarnation"/> then.
+    /// </summary>
+    /// <returns>The last revision.</returns>
+    public Task<long> SealAsync(bool on, CancellationToken cancel = default) => Enqueue(new SealRequest(on), cancel);
+
     public ValueTask<RangePage> RangeAsync(
         string prefix, string? after = null, int limit = 0, long? atRevision = null, bool stale = false,
         CancellationToken cancel = default)
@@ -89,7 +122,7 @@ public sealed partial class SqliteStore : IRegistryStore
     public async ValueTask<CommitResult> CommitAsync(Transaction transaction, CancellationToken cancel = default)
     {
         KeyRange.Check(transaction);
-        return await Enqueue(new CommitRequest(transaction, _leases.Exists), cancel).ConfigureAwait(false);
+        return await Enqueue(new CommitRequest(transaction, Identity.Incarnation, _leases.Exists), cancel).ConfigureAwait(false);
     }
 
     public async IAsyncEnumerable<WatchBatch> WatchAsync(
@@ -177,6 +210,10 @@ public sealed partial class SqliteStore : IRegistryStore
             File.Delete(file);
         }
     }
+
+    public ValueTask<long?> ConfirmAsync(CancellationToken cancel = default) => new((long?)null);
+
+    public TimeSpan SinceConfirmed => TimeSpan.Zero;
 
     public async ValueTask<StoreHealth> HealthAsync(CancellationToken cancel = default)
     {

@@ -81,6 +81,20 @@ internal sealed class SqliteWriter : IDisposable
 
     public long GetMeta(string name) => Convert.ToInt64(Query("SELECT value FROM meta WHERE name = $1", name).Single()[0], null);
 
+    /// <summary>The registry lives in another store from now on; here nothing is written any more.</summary>
+    public bool Sealed { get; private set; }
+
+    public void Seal(bool on)
+    {
+        if (on)
+            Execute("INSERT OR REPLACE INTO meta VALUES ('sealed', 1)");
+        else
+            Execute("DELETE FROM meta WHERE name = 'sealed'");
+        Sealed = on;
+    }
+
+    public void ReadSeal() => Sealed = Query("SELECT value FROM meta WHERE name = 'sealed'").Count > 0;
+
     public void AddLease(long id, long ttlMs) => Execute("INSERT INTO lease VALUES ($1, $2)", id, ttlMs);
 
     public void RemoveLease(long id) => Execute("DELETE FROM lease WHERE id = $1", id);

@@ -51,10 +51,12 @@ internal abstract class WriteRequest<T> : WriteRequest
     protected abstract (T Result, WatchBatch? Batch) Execute(SqliteWriter writer, long revision);
 }
 
-internal sealed class CommitRequest(Transaction transaction, Func<long, bool> leaseExists) : WriteRequest<CommitResult>
+internal sealed class CommitRequest(Transaction transaction, long incarnation, Func<long, bool> leaseExists) : WriteRequest<CommitResult>
 {
     protected override (CommitResult Result, WatchBatch? Batch) Execute(SqliteWriter writer, long revision)
     {
+        if (writer.Sealed || (transaction.Incarnation != 0 && transaction.Incarnation != incarnation))
+            return (new CommitResult(CommitOutcome.OtherIncarnation, revision), null);
         foreach (var put in transaction.Puts)
         {
             if (put.Lease != 0 && !leaseExists(put.Lease))
@@ -94,6 +96,8 @@ internal sealed class RevokeRequest(long lease) : WriteRequest<long>
 {
     protected override (long Result, WatchBatch? Batch) Execute(SqliteWriter writer, long revision)
     {
+        if (writer.Sealed)
+            return (lease, null);
         var next = revision + 1;
         var changes = new List<KeyChange>();
         foreach (var key in writer.KeysOf(lease))
@@ -118,5 +122,15 @@ internal sealed class CompactRequest(long target) : WriteRequest<long>
             writer.SetMeta("compacted", to);
         }
         return (Math.Max(to, from), null);
+    }
+}
+
+/// <summary>Everything queued before it is committed, everything after it is refused.</summary>
+internal sealed class SealRequest(bool on) : WriteRequest<long>
+{
+    protected override (long Result, WatchBatch? Batch) Execute(SqliteWriter writer, long revision)
+    {
+        writer.Seal(on);
+        return (revision, null);
     }
 }
