@@ -36,7 +36,7 @@ internal sealed partial class ManagerPart : IAsyncDisposable
         _time = time;
         _loggers = loggers;
         _http = new HttpClient(ClusterTls.CreateHandler(() => identity.Current)) { Timeout = Timeout.InfiniteTimeSpan };
-        Store = new ManagerStore(options, identity, agent.Registry.Over(_http).JoinStore, time, loggers);
+        Store = new ManagerStore(options, identity, agent.Registry.Over(_http).JoinStore, time, loggers) { IsSuperseded = IsSuperseded };
         Peers = new ManagerPeers(() => Snapshot, Report, beats => Registry?.HeardElsewhere(beats), _http, time);
     }
 
@@ -221,7 +221,7 @@ internal sealed partial class ManagerPart : IAsyncDisposable
         {
             while (await timer.WaitForNextTickAsync(_stop.Token).ConfigureAwait(false))
             {
-                if (Store.Etcd is not { } etcd || Registry is not { } registry)
+                if (Store.Etcd is not { } etcd)
                     continue;
                 try
                 {
@@ -231,8 +231,14 @@ internal sealed partial class ManagerPart : IAsyncDisposable
                 {
                     _status = null;
                 }
-                var mine = etcd.Identity;
-                var superseded = Peers.Reports.Any(r => r.Store == "etcd" && r.ClusterId == mine.ClusterId && r.Incarnation > mine.Incarnation && r.ConfirmedMsAgo is >= 0 and < 3000);
+                var superseded = IsSuperseded(etcd.Identity.Incarnation);
+                if (Registry is not { } registry)
+                {
+                    // A store that can only be read stale: it stays so, unless the others have gone on without it.
+                    if (superseded)
+                        await Store.SuperviseAsync([], superseded, _stop.Token).ConfigureAwait(false);
+                    continue;
+                }
                 var managers = registry.Current.Nodes.Values.Where(n => n.Role == NodeRole.Manager)
                     .Select(n => $"https://{HostPort.Format(n.Address, _options.EtcdPeerPort)}").ToHashSet();
                 await Store.SuperviseAsync(managers, superseded, _stop.Token).ConfigureAwait(false);
@@ -243,6 +249,10 @@ internal sealed partial class ManagerPart : IAsyncDisposable
             // The daemon stops.
         }
     }
+
+    /// <summary>Whether a manager with a majority behind it serves this cluster's registry in a later incarnation.</summary>
+    private bool IsSuperseded(long incarnation) => Peers.Reports.Any(r =>
+        r.Store == "etcd" && r.ClusterId == _identity.Current.Membership.ClusterId && r.Incarnation > incarnation && r.ConfirmedMsAgo is >= 0 and < 3000);
 
     private ManagerReport Report()
     {

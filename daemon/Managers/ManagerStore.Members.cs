@@ -275,6 +275,7 @@ internal sealed partial class ManagerStore
         Record = await JoinStoreAsync(cancel).ConfigureAwait(false);
         RemoveData(except: Record.DataDirectory);
         var store = await StartMemberAsync(Record, cancel).ConfigureAwait(false);
+        Remember(store);
         await Switch!.Replace(store).DisposeAsync().ConfigureAwait(false);
         Log.Open(_logger, store.Identity.ClusterId, store.Identity.Incarnation);
     }

@@ -56,6 +56,9 @@ internal sealed partial class ManagerStore : IAsyncDisposable
 
     public EtcdStore? Etcd => Switch?.Current as EtcdStore;
 
+    /// <summary>Whether a manager that works says that the registry has been recovered or restored beyond an incarnation, without this one.</summary>
+    public Func<long, bool> IsSuperseded { get; init; } = _ => false;
+
     /// <summary>What hinders, or empty.</summary>
     public string Trouble { get; private set; } = "";
 
@@ -92,6 +95,7 @@ internal sealed partial class ManagerStore : IAsyncDisposable
                     continue;
                 Record ??= await JoinStoreAsync(_attempt.Token).ConfigureAwait(false);
                 var store = await StartMemberAsync(Record, _attempt.Token).ConfigureAwait(false);
+                Remember(store);
                 Switch = new StoreSwitch(store);
                 Trouble = "";
                 RemoveData(except: Record.DataDirectory);
@@ -103,6 +107,9 @@ internal sealed partial class ManagerStore : IAsyncDisposable
                 if (Trouble != e.Message)
                     Log.NotOpen(_logger, e.Message);
                 Trouble = e.Message;
+                // Its members are gone for good, or work without it: waiting for them would never end.
+                if (Record is { Incarnation: > 0 } record && IsSuperseded(record.Incarnation))
+                    await ForgetMemberAsync().ConfigureAwait(false);
             }
             catch (OperationCanceledException) when (!cancel.IsCancellationRequested)
             {
@@ -257,6 +264,15 @@ internal sealed partial class ManagerStore : IAsyncDisposable
                 await Task.Delay(Pause, _time, cancel).ConfigureAwait(false);
             }
         }
+    }
+
+    /// <summary>The incarnation is known from now on also while the store cannot be read.</summary>
+    private void Remember(EtcdStore store)
+    {
+        if (Record!.Incarnation == store.Identity.Incarnation)
+            return;
+        Record = Record with { Incarnation = store.Identity.Incarnation };
+        Record.Save(_options.State);
     }
 
     /// <summary>The data of an etcd cluster this machine is no member of goes, so that the next attempt asks for a place.</summary>
