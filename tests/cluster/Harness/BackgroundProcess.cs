@@ -11,6 +11,7 @@ public sealed class BackgroundProcess : IDisposable
     private readonly Process _process;
     private readonly StringBuilder _output = new();
     private readonly Lock _gate = new();
+    private bool _disposed;
 
     private BackgroundProcess(ProcessStartInfo start)
     {
@@ -67,8 +68,12 @@ public sealed class BackgroundProcess : IDisposable
         return Output;
     }
 
+    /// <summary>May be called again: a test ends a process that its container would end too.</summary>
     public void Dispose()
     {
+        if (_disposed)
+            return;
+        _disposed = true;
         if (!_process.HasExited)
         {
             _process.Kill(entireProcessTree: true);

@@ -64,7 +64,7 @@ public sealed class KindTests(HealthCluster health)
     [Fact]
     public void Exec_runs_inside_the_endpoints_namespace()
     {
-        using var service = One("exec:ip -4 -o address show eth0 | grep -q 10.20. && test ! -e " + Flag, out var backend, [.. Quick, "--health-interval", "1s"]);
+        using var service = One("exec:ip -4 -o address show eth0 | grep -q 10.20. && test ! -e " + Flag, out var backend, ["--health-interval", "1s", "--health-option", "ramp=0s", "--health-option", "hold=100ms"]);
         try
         {
             service.AwaitState(backend.Name, "healthy");

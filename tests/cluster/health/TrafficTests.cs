@@ -89,7 +89,7 @@ public sealed class TrafficTests(HealthCluster health, ITestOutputHelper output)
         service.AwaitState(stays.Name, "healthy");
         // Two held connections to the VIP: one of them is to the backend that goes.
         var held = Enumerable.Range(0, 2).Select(_ => health.Clients[2].Start("python3", "-c",
-            $"import socket,time\ns=socket.create_connection(('{service.Name}',80))\ns.sendall(b'GET / HTTP/1.1\\r\\nHost: w\\r\\n\\r\\n')\nprint(s.recv(4096).split()[-2].decode(),flush=True)\ntime.sleep(60)").Says($"{service.Name}-")).ToList();
+            $"import socket,time\ns=socket.create_connection(('{service.Name}',80))\ns.sendall(b'GET / HTTP/1.1\\r\\nHost: w\\r\\n\\r\\n')\nf=s.makefile('rb')\nwhile f.readline().strip(): pass\nprint(f.readline().split()[0].decode(),flush=True)\ntime.sleep(60)").Says($"{service.Name}-")).ToList();
         var holder = held.First(process => process.Output.Contains(goes.Name, StringComparison.Ordinal));
 
         var drain = Task.Run(() => health.Manager.Cli("endpoint", "drain", goes.Name));
