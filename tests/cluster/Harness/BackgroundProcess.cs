@@ -68,6 +68,9 @@ public sealed class BackgroundProcess : IDisposable
         return Output;
     }
 
+    /// <summary>SIGKILL to the program itself, at once; its children are left.</summary>
+    public void Kill() => _process.Kill();
+
     /// <summary>May be called again: a test ends a process that its container would end too.</summary>
     public void Dispose()
     {

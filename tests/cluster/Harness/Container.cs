@@ -55,6 +55,9 @@ public sealed class Container : IDisposable
         }
     }
 
+    /// <summary>SIGKILL to the HTTP server; the namespace stays.</summary>
+    public void KillServer() => _processes[0].Kill();
+
     public CommandResult Exec(string program, params IEnumerable<string> arguments) => Commands.In(Netns, program, arguments);
 
     public BackgroundProcess Start(string program, params IEnumerable<string> arguments)

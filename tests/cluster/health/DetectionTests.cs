@@ -73,7 +73,7 @@ public sealed class DetectionTests(HealthCluster health, ITestOutputHelper outpu
         var backend = service.Backends[1];
         Thread.Sleep(500);
         var since = Stopwatch.GetTimestamp();
-        backend.Dispose();
+        backend.KillServer();
         var took = service.AwaitOut(backend, since, TimeSpan.FromSeconds(30));
         output.WriteLine($"out everywhere after {took.TotalMilliseconds:0} ms, machine late by {late.Worst.TotalMilliseconds:0} ms");
         Assert.InRange(took, TimeSpan.Zero, late.Allow(TimeSpan.FromMilliseconds(100)) + TimeSpan.FromMilliseconds(100));

@@ -97,20 +97,14 @@ internal sealed class CheckedService(HealthCluster health, string name) : IDispo
     /// <returns>When the last node had let it go, counted from <paramref name="since"/>.</returns>
     public TimeSpan AwaitOut(Container backend, long since, TimeSpan patience)
     {
-        var slowest = TimeSpan.Zero;
-        var left = health.Apis.ToList();
-        Wait.Until($"{backend.Name} is out everywhere", () =>
-        {
-            foreach (var api in left.ToList())
-            {
-                if (!api.IsOut(Name, backend.Name, backend.Address!))
-                    continue;
-                left.Remove(api);
-                slowest = Stopwatch.GetElapsedTime(since);
-            }
-            return left.Count == 0;
-        }, patience, () => string.Join('\n', left.Select(api => $"{api.Node.Name}: {api.Backends(Name).ToJsonString()}")));
-        return slowest;
+        // All nodes at once: one that is asked late must not look late.
+        var times = new TimeSpan?[health.Apis.Count];
+        Parallel.For(0, times.Length, new ParallelOptions { MaxDegreeOfParallelism = times.Length }, i => Wait.Until(
+            $"{backend.Name} is out on {health.Apis[i].Node.Name}",
+            () => health.Apis[i].IsOut(Name, backend.Name, backend.Address!) && (times[i] = Stopwatch.GetElapsedTime(since)) is not null,
+            patience,
+            () => health.Apis[i].Backends(Name).ToJsonString()));
+        return times.Max()!.Value;
     }
 
     /// <summary>Everything that reaches the container is lost, from now on.</summary>
