@@ -79,7 +79,7 @@ internal sealed partial class DataPlane(
         var vipNext = VipPlanner.Plan(snapshot, node.NodeId, suppressed, time.GetUtcNow(), whole ? null : network => Known(basis, node, network)?.Vip);
         // Until it is through: a fault on the way leaves what nobody remembers.
         _troubled = true;
-        var pass = new Pass(snapshot, whole, mending, errors);
+        var pass = new Pass(snapshot, suppressed, whole, mending, errors);
         if (_applied is { } before && !OverlayPlanner.Adds(before.Overlay, overlayNext) && !VipPlanner.Adds(before.Vip, vipNext))
         {
             // Things only go, or nothing changes: names first, paths last.
@@ -219,7 +219,7 @@ internal sealed partial class DataPlane(
 
     private void ApplyDns(Pass pass)
     {
-        var config = dnsPlanner.Plan(pass.Snapshot, synced: true);
+        var config = dnsPlanner.Plan(pass.Snapshot, synced: true, pass.Suppressed);
         dns.Apply(config);
         var listen = ListenAddresses(pass.Snapshot, config);
         if (!pass.Whole && _listening.SequenceEqual(listen))
@@ -253,7 +253,7 @@ internal sealed partial class DataPlane(
     private sealed record Applied(PlanBasis Basis, NodeFacts Node, OverlayConfig Overlay, VipConfig Vip);
 
     /// <summary>One application under way.</summary>
-    private sealed record Pass(Snapshot Snapshot, bool Whole, bool Mending, Dictionary<string, string> Errors)
+    private sealed record Pass(Snapshot Snapshot, IReadOnlySet<string> Suppressed, bool Whole, bool Mending, Dictionary<string, string> Errors)
     {
         public HashSet<string> Gone { get; } = [];
         public Dictionary<string, string> Ready { get; } = [];

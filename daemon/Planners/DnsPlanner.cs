@@ -18,8 +18,10 @@ public sealed class DnsPlanner(string nodeId, DnsForwardConfig forward, IReadOnl
 
     private (IReadOnlyDictionary<string, Node>? Source, List<DnsNode> Planned) _nodes = (null, []);
 
-    public DnsConfig Plan(Snapshot snapshot, bool synced)
+    /// <param name="suppressed">This node's endpoints that are known to be gone although the registry still has them; null: none.</param>
+    public DnsConfig Plan(Snapshot snapshot, bool synced, IReadOnlySet<string>? suppressed = null)
     {
+        bool Here(Endpoint endpoint) => suppressed?.Contains(endpoint.Id) != true;
         var services = new Dictionary<string, (Service, List<Endpoint>, DnsService)>(snapshot.Services.Count);
         var endpoints = new Dictionary<string, (Endpoint, Node?, bool, DnsEndpoint)>(snapshot.Endpoints.Count);
         var networks = new Dictionary<string, (Network, List<DnsService>, List<DnsEndpoint>, DnsNetwork)>();
@@ -27,11 +29,11 @@ public sealed class DnsPlanner(string nodeId, DnsForwardConfig forward, IReadOnl
         {
             var planned = new List<DnsService>();
             foreach (var service in snapshot.ServicesOf(network).OrderBy(s => s.Id, StringComparer.Ordinal))
-                planned.Add(PlanService(snapshot, service, services, endpoints));
+                planned.Add(PlanService(snapshot, service, Here, services, endpoints));
             var alone = new List<DnsEndpoint>();
             foreach (var endpoint in snapshot.EndpointsOf(network).OrderBy(e => e.Id, StringComparer.Ordinal))
             {
-                if (endpoint is { Kind: EndpointKind.Container, ServiceId: null } && IsNamed(endpoint))
+                if (endpoint is { Kind: EndpointKind.Container, ServiceId: null } && IsNamed(endpoint) && Here(endpoint))
                     alone.Add(PlanEndpoint(snapshot, endpoint, panic: false, endpoints));
             }
             networks[network.Id] = (network, planned, alone, PlanNetwork(network, planned, alone));
@@ -63,11 +65,12 @@ public sealed class DnsPlanner(string nodeId, DnsForwardConfig forward, IReadOnl
     private DnsService PlanService(
         Snapshot snapshot,
         Service service,
+        Func<Endpoint, bool> here,
         Dictionary<string, (Service, List<Endpoint>, DnsService)> services,
         Dictionary<string, (Endpoint, Node?, bool, DnsEndpoint)> endpoints)
     {
         var panic = PanicMode.On(snapshot, service);
-        var members = snapshot.EndpointsOf(service).Where(e => IsNamed(e) || service.PublishNotReady).OrderBy(e => e.Id, StringComparer.Ordinal).ToList();
+        var members = snapshot.EndpointsOf(service).Where(e => (IsNamed(e) || service.PublishNotReady) && here(e)).OrderBy(e => e.Id, StringComparer.Ordinal).ToList();
         var planned = members.ConvertAll(member => PlanEndpoint(snapshot, member, panic, endpoints));
         if (!_services.TryGetValue(service.Id, out var before)
             || !ReferenceEquals(before.Source, service)
