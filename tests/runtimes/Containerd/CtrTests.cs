@@ -17,7 +17,7 @@ public sealed class CtrTests(PodmanCluster world) : IClassFixture<PodmanCluster>
         host.Ctr("run", "--detach", "--cni", PodmanCluster.Image, "web", "sh", "-c", PodmanCluster.Serve).Succeeded();
 
         Assert.Contains("default-web", world.EndpointNames);
-        Wait.Until("podman's containers reach it by name", () => world.Hosts[0].Run("run", "--rm", "--network", "app", PodmanCluster.Image, "wget", "-T", "3", "-qO-", "http://default-web/").Code == 0);
+        Wait.Until("podman's containers reach it by name", () => world.Hosts[0].Run("run", "--rm", "--network", "app", PodmanCluster.Image, "wget", "-qO-", "http://default-web/").Code == 0);
         var seen = host.Ctr("run", "--rm", "--cni", PodmanCluster.Image, "short", "ip", "-4", "addr", "show", "eth0").Succeeded();
         Assert.Contains("10.10.0.", seen.Output, StringComparison.Ordinal);
         Assert.DoesNotContain("default-short", world.EndpointNames);

@@ -12,7 +12,7 @@ public sealed class PodmanTests(PodmanCluster world) : IClassFixture<PodmanClust
 
         var name = world.Hosts[1].Run("run", "--rm", "--network", "app", PodmanCluster.Image, "nslookup", "server").Succeeded();
         Assert.Contains("server.app.overlay.internal", name.Output, StringComparison.Ordinal);
-        Wait.Until("its alias leads to it, too", () => Ask(1, "http://db/") is { Code: 0, Text.Length: > 0 });
+        Wait.Until("its alias leads to it, too", () => Ask(1, "http://db/") is { Code: 0, Text.Length: > 0 }, seen: () => Ask(1, "http://db/").ToString());
 
         // A restart keeps the name; the old address goes.
         world.Hosts[0].Run("restart", "--time", "0", "server").Succeeded();
@@ -29,7 +29,7 @@ public sealed class PodmanTests(PodmanCluster world) : IClassFixture<PodmanClust
         for (var i = 0; i < 2; i++)
             world.Hosts[i].Run("run", "-d", "--name", $"web{i}", "--hostname", $"web{i}", "--network", "app-web", PodmanCluster.Image, "sh", "-c", PodmanCluster.Serve).Succeeded();
         for (var i = 0; i < 2; i++)
-            Wait.Until($"web{i} serves", () => Ask(0, $"http://web{i}/").Code == 0);
+            Wait.Until($"web{i} serves", () => Ask(0, $"http://web{i}/").Code == 0, seen: () => Ask(0, $"http://web{i}/").ToString());
 
         var answers = world.Hosts[1].Run("run", "--rm", "--network", "app", PodmanCluster.Image, "sh", "-c", "i=0; while [ $i -lt 40 ]; do wget -qO- http://web/; i=$((i+1)); done").Succeeded().Lines;
 
@@ -63,5 +63,6 @@ public sealed class PodmanTests(PodmanCluster world) : IClassFixture<PodmanClust
         world.Hosts[0].Run("rm", "--force", "victim").Succeeded();
     }
 
-    private CommandResult Ask(int host, string url) => world.Hosts[host].Run("run", "--rm", "--network", "app", PodmanCluster.Image, "wget", "-T", "3", "-qO-", url);
+    // Without -T: Debian's static wget crashes with it.
+    private CommandResult Ask(int host, string url) => world.Hosts[host].Run("run", "--rm", "--network", "app", PodmanCluster.Image, "wget", "-qO-", url);
 }
