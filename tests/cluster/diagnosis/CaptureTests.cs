@@ -76,7 +76,7 @@ public sealed class CaptureTests(WebCluster web) : IDisposable
                 web.Cluster.Nodes[0].TryCli("node", "ls");
                 Commands.In(web.Cluster.Nodes[1].Netns, "dig", "+tries=1", "+time=2", $"@{Cluster.OutsideAddress}", "outside.example");
             }
-            while (int.Parse(Commands.Run("tshark", "-r", file, "-n", "-q", "-z", "io,stat,0").Output.Split('|').Select(cell => cell.Trim()).FirstOrDefault(cell => cell.Length > 0 && cell.All(char.IsAsciiDigit)) ?? "0", CultureInfo.InvariantCulture) < wanted);
+            while (int.Parse(Commands.Run("tcpdump", "-r", file, "--count").Output.Split(' ')[0], CultureInfo.InvariantCulture) < wanted);
             keepalived.End("TERM");
             tcpdump.End();
         }
