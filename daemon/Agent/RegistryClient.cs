@@ -18,6 +18,8 @@ public sealed partial class RegistryClient(HttpClient http, ManagerSelector sele
     // A manager may itself wait out an election before it answers.
     private static readonly TimeSpan MoveAfter = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan AttemptTimeout = TimeSpan.FromSeconds(8), HeartbeatTimeout = TimeSpan.FromSeconds(1.5), StoreJoinTimeout = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan StartPause = TimeSpan.FromMilliseconds(200);
+    private const int MostStarts = 10;
     private long _lastAnswer;
 
     /// <summary>Timestamp of the last answer of a manager that was no refusal; 0: none yet.</summary>
@@ -171,6 +173,23 @@ public sealed partial class RegistryClient(HttpClient http, ManagerSelector sele
     /// <remarks>Every call of an agent may be made twice: objects carry ids that the caller chose.</remarks>
     private async Task<HttpResponseMessage> Ask(Func<HttpRequestMessage> make, HttpCompletionOption completion, CancellationToken cancellation, TimeSpan? attempt = null)
     {
+        for (var starts = 0; ; starts++)
+        {
+            try
+            {
+                return await AskOnce(make, completion, cancellation, attempt).ConfigureAwait(false);
+            }
+            catch (RegistryException e) when (starts < MostStarts
+                && e.InnerException is HttpRequestException { HttpRequestError: HttpRequestError.SecureConnectionError or HttpRequestError.ResponseEnded })
+            {
+                // It took the connection and let it go: a manager that is just starting, or on its way down.
+                await Task.Delay(StartPause, time, cancellation).ConfigureAwait(false);
+            }
+        }
+    }
+
+    private async Task<HttpResponseMessage> AskOnce(Func<HttpRequestMessage> make, HttpCompletionOption completion, CancellationToken cancellation, TimeSpan? attempt)
+    {
         Exception? last = null;
         HttpResponseMessage? refusal = null;
         var managers = selector.Order();
@@ -211,7 +230,7 @@ public sealed partial class RegistryClient(HttpClient http, ManagerSelector sele
             Code = "no-manager",
             Message = $"no manager answers ({string.Join(", ", managers.Select(m => m.Authority))}): {last?.InnerException?.Message ?? last?.Message}",
             Remedy = "names and VIPs go on from the last snapshot; bring a manager back, or see 'overlaynet status'",
-        });
+        }, last);
     }
 
     private static async Task ThrowIfRefused(HttpResponseMessage response, CancellationToken cancellation)

@@ -3,7 +3,8 @@ using OverlayNet.Contracts;
 namespace OverlayNet.Daemon.Registry;
 
 /// <summary>A request the registry refuses: what the API answers with.</summary>
-public sealed class RegistryException(int status, ErrorBody error) : Exception(error.Message)
+/// <param name="cause">What was in the way; null: the refusal is the registry's own.</param>
+public sealed class RegistryException(int status, ErrorBody error, Exception? cause = null) : Exception(error.Message, cause)
 {
     /// <summary>HTTP status: 400 bad input, 403 not allowed, 404 unknown, 409 in conflict, 410 no member any more, 503 no store.</summary>
     public int Status { get; } = status;
