@@ -34,7 +34,8 @@ public sealed class CaptureTests(WebCluster web) : IDisposable
         Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(file));
         var interfaces = Commands.Run("tshark", "-r", file, "-n", "-T", "fields", "-e", "frame.interface_name").Succeeded().Lines.ToHashSet();
         Assert.Superset(new HashSet<string> { "client1", "app/vxlan", "underlay" }, interfaces);
-        Assert.Empty(Commands.Run("tshark", "-r", file, "-n", "-Y", "_ws.malformed").Succeeded().Lines);
+        // Up to TCP: the same segment is in the file once for each point, which HTTP's reassembly takes for damage.
+        Assert.Empty(Commands.Run("tshark", "-r", file, "-n", "-d", "tcp.port==80,data", "-Y", "_ws.malformed", "-V").Succeeded().Lines);
         var times = Commands.Run("tshark", "-r", file, "-n", "-T", "fields", "-e", "frame.time_epoch").Succeeded().Lines.Select(text => decimal.Parse(text, CultureInfo.InvariantCulture)).ToList();
         Assert.Equal(times.Order(), times);
     }
