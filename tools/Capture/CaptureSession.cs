@@ -157,14 +157,7 @@ internal sealed class CaptureSession : IDisposable
         }
         else
         {
-            foreach (var finding in findings)
-            {
-                _output.WriteLine($"{finding.Severity}: {finding.Check} {finding.Object}: {finding.Message}");
-                if (finding.Evidence is { } evidence)
-                    _output.WriteLine($"  evidence: {evidence}");
-                if (finding.Remedy is { } remedy)
-                    _output.WriteLine($"  remedy: {remedy}");
-            }
+            FindingsView.Write(_output, findings);
         }
         _error.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{_packets} packets{dropped}, {findings.Count(f => f.Severity == "error")} errors, {findings.Count(f => f.Severity == "warning")} warnings"));
         _output.Flush();

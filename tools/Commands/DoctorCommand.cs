@@ -39,14 +39,7 @@ internal static class DoctorCommand
 
     private static void Write(TextWriter output, DoctorReport report)
     {
-        foreach (var finding in report.Findings)
-        {
-            output.WriteLine($"{finding.Severity}: {finding.Check} {finding.Object}: {finding.Message}");
-            if (finding.Evidence is { Length: > 0 } evidence)
-                output.WriteLine($"  evidence: {evidence}");
-            if (finding.Remedy is { Length: > 0 } remedy)
-                output.WriteLine($"  remedy: {remedy}");
-        }
+        FindingsView.Write(output, report.Findings);
         output.WriteLine($"node {report.Node}: {Text.Number(report.Checked.Count)} checks, {Text.Number(report.Findings.Count(f => f.Severity == "error"))} errors, {Text.Number(report.Findings.Count(f => f.Severity == "warning"))} warnings");
     }
 }

@@ -40,7 +40,7 @@ internal sealed class CapturePlan(RegistrySnapshot snapshot, string nodeId, stri
         if (target.Service is { } serviceName)
             return Service(Find(_snapshot.Services, "service", serviceName, s => s.Id, s => s.Name), target.Filter);
         if (target.Network is { } networkName)
-            return Network(Find(_snapshot.Networks, "network", networkName, n => n.Id, n => n.Name), _ => true, target.Filter, target.Filter);
+            return Network(Find(_snapshot.Networks, "network", networkName, n => n.Id, n => n.Name), target.Filter);
         if (target.Node is { } nodeName)
             return [Underlay(NodeFilter(Find(_snapshot.Nodes, "node", nodeName, n => n.Id, n => n.Name)), target.Filter)];
         if (target.Vip is { } vip)
@@ -67,17 +67,17 @@ internal sealed class CapturePlan(RegistrySnapshot snapshot, string nodeId, stri
         var members = _snapshot.Endpoints.Where(e => e.ServiceId == service.Id).ToList();
         var hosts = Hosts([service.Vip4, service.Vip6, .. members.SelectMany(e => new[] { e.Address4, e.Address6 })]);
         // Clients are any endpoint of the network, so every port here, narrowed to the service's addresses.
-        return Network(network, _ => true, Both(hosts, filter), Both(hosts, filter));
+        return Network(network, Both(hosts, filter));
     }
 
-    private List<CapturePoint> Network(Network network, Func<Endpoint, bool> wanted, string filter, string tunnelFilter)
+    private List<CapturePoint> Network(Network network, string filter)
     {
         var local = _snapshot.Endpoints.Where(e => e.NetworkId == network.Id && e.NodeId == _nodeId).ToList();
         if (local.Count == 0)
             throw new CommandFailure(ExitCodes.BadInput, $"network {network.Name} is not on this node", "run it on a node that has endpoints of the network; 'overlaynet endpoint ls' shows where they are");
         var vteps = _snapshot.Endpoints.Where(e => e.NetworkId == network.Id && e.NodeId != _nodeId)
             .Select(e => _snapshot.Nodes.FirstOrDefault(n => n.Id == e.NodeId)?.Address).OfType<IPAddress>().Distinct().ToList();
-        List<CapturePoint> points = [.. local.Where(e => e.Kind == EndpointKind.Container && wanted(e)).Select(e => Port(e, network, filter)), TunnelPoint(network, tunnelFilter)];
+        List<CapturePoint> points = [.. local.Where(e => e.Kind == EndpointKind.Container).Select(e => Port(e, network, filter)), TunnelPoint(network, filter)];
         if (vteps.Count > 0)
         {
             // The VNI lies in octets 4 to 6 of the payload behind the UDP header.
@@ -91,8 +91,8 @@ internal sealed class CapturePlan(RegistrySnapshot snapshot, string nodeId, stri
     {
         if (_snapshot.Services.FirstOrDefault(s => vip.Equals(s.Vip4) || vip.Equals(s.Vip6)) is { } service)
             return Service(service, filter);
-        var rarp = vip.AddressFamily == System.Net.Sockets.AddressFamily.InterNetwork ? $"(arp and host {vip}) or ip proto 112" : "icmp6 or ip6 proto 112";
-        return [Underlay($"host {vip} or {rarp}", filter)];
+        var resolution = vip.AddressFamily == System.Net.Sockets.AddressFamily.InterNetwork ? $"(arp and host {vip}) or ip proto 112" : "icmp6 or ip6 proto 112";
+        return [Underlay($"host {vip} or {resolution}", filter)];
     }
 
     private string NodeFilter(Node node) => node.Id == _nodeId ? $"udp port {Number(_vxlanPort)} or ip proto 112 or ip6 proto 112 or tcp port {Number(node.ApiPort)}" : $"host {node.Address}";
