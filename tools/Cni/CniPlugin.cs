@@ -42,7 +42,7 @@ internal static class CniPlugin
         }
         catch (DaemonCallException e)
         {
-            var code = command == "STATUS" ? NotAvailable : e.Reached ? Io : TryAgain;
+            var code = command == "STATUS" ? NotAvailable : e.Away ? TryAgain : Io;
             var known = Array.IndexOf(Versions, version) >= 0 ? version! : NewestVersion;
             return Fail(output, known, code, $"the OverlayNet daemon does not answer on {path}: {e.Message}",
                 "start overlaynetd ('systemctl start overlaynetd'), or name its socket in the configuration (\"socket\") or OVERLAYNET_SOCKET");

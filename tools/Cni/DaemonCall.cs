@@ -5,10 +5,10 @@ using System.Text;
 namespace OverlayNet.Tools.Cni;
 
 /// <summary>The daemon could not be asked, or its answer not be read.</summary>
-/// <param name="reached">Whether it was there: false when nothing listens.</param>
-internal sealed class DaemonCallException(bool reached, string message) : Exception(message)
+/// <param name="away">Nothing listens, or what listened ended before it had answered: the same call succeeds once it is back.</param>
+internal sealed class DaemonCallException(bool away, string message) : Exception(message)
 {
-    public bool Reached { get; } = reached;
+    public bool Away { get; } = away;
 }
 
 /// <summary>
@@ -30,7 +30,7 @@ internal static class DaemonCall
         }
         catch (Exception e) when (e is SocketException or ArgumentException)
         {
-            throw new DaemonCallException(reached: false, e.Message);
+            throw new DaemonCallException(away: true, e.Message);
         }
         try
         {
@@ -41,7 +41,7 @@ internal static class DaemonCall
         }
         catch (SocketException e)
         {
-            throw new DaemonCallException(reached: true, e.Message);
+            throw new DaemonCallException(away: true, e.Message);
         }
     }
 
@@ -50,16 +50,20 @@ internal static class DaemonCall
     internal static (int Status, byte[] Body) Parse(ReadOnlySpan<byte> answer)
     {
         var end = answer.IndexOf("\r\n\r\n"u8);
+        if (answer.Length == 0)
+            throw new DaemonCallException(away: true, "it closed the connection without an answer");
         if (end < 0 || !answer.StartsWith("HTTP/1.1 "u8))
-            throw new DaemonCallException(reached: true, answer.Length == 0 ? "it closed the connection without an answer" : "its answer is not HTTP");
+            throw new DaemonCallException(away: false, "its answer is not HTTP");
         var lines = Encoding.ASCII.GetString(answer[..end]).Split("\r\n");
         var body = answer[(end + 4)..];
         var length = lines.FirstOrDefault(line => line.StartsWith("Content-Length:", StringComparison.OrdinalIgnoreCase)) is { } header
             && int.TryParse(header.AsSpan(header.IndexOf(':') + 1), NumberStyles.AllowLeadingWhite, CultureInfo.InvariantCulture, out var said)
                 ? said
                 : body.Length;
-        if (lines[0].Split(' ') is not [_, var status, ..] || !int.TryParse(status, NumberStyles.None, CultureInfo.InvariantCulture, out var code) || body.Length < length)
-            throw new DaemonCallException(reached: true, "its answer broke off");
+        if (lines[0].Split(' ') is not [_, var status, ..] || !int.TryParse(status, NumberStyles.None, CultureInfo.InvariantCulture, out var code))
+            throw new DaemonCallException(away: false, "its answer is not HTTP");
+        if (body.Length < length)
+            throw new DaemonCallException(away: true, "its answer broke off");
         return (code, body[..length].ToArray());
     }
 

@@ -156,7 +156,8 @@ cluster_end() {
     rm -f "$file"
     kill "-$signal" "$pid" 2>/dev/null || return 0
     for i in $(seq 200); do
-        [ -d "/proc/$pid" ] && ! grep -q '^State:[[:space:]]*Z' "/proc/$pid/status" 2>/dev/null || return 0
+        # A zombie whose other threads have not ended yet still holds its sockets.
+        ! awk '/^State:/ { zombie = $2 == "Z" } /^Threads:/ { threads = $2 } END { exit !(NR && !(zombie && threads <= 1)) }' "/proc/$pid/status" 2>/dev/null && return 0
         sleep 0.05
     done
     kill -KILL "$pid" 2>/dev/null

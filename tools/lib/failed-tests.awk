@@ -1,6 +1,6 @@
 # From dotnet test's output: each failed test's name, its message and where it failed.
 #   -v message=N -v stack=N   most lines of each
-/^ +Failed .* \[[^]]*\]$/ { print; part = ""; failed = 1; next }
+/^ +Failed .* \[[^]]*\]$/ { sub(/^ +Failed/, "failed:"); print; part = ""; failed = 1; next }
 /^ +(Passed|Skipped) /     { part = ""; failed = 0; next }
 /^(Failed|Passed)! /        { failed = 0 }
 !failed                    { next }

@@ -212,10 +212,17 @@ public sealed class ConformanceTests(CniCluster world) : IClassFixture<CniCluste
         var result = CniPlugin.Call("ADD", world.Config(node: node), id, container.NetnsPath, "eth0").Succeeded();
 
         node.Kill();
-        Assert.Equal(11, CniPlugin.Call("DEL", world.Config(node: node), id, container.NetnsPath, "eth0").Code);
-        Assert.Equal(50, CniPlugin.Call("STATUS", world.Config(node: node)).Code);
-        container.Exec("ip", "addr", "show", "eth0").Succeeded();
-        node.Start();
+        try
+        {
+            Assert.Equal(11, CniPlugin.Call("DEL", world.Config(node: node), id, container.NetnsPath, "eth0").Code);
+            Assert.Equal(50, CniPlugin.Call("STATUS", world.Config(node: node)).Code);
+            container.Exec("ip", "addr", "show", "eth0").Succeeded();
+        }
+        finally
+        {
+            // The class's other tests use this node too.
+            node.Start();
+        }
 
         CniPlugin.Call("CHECK", world.Config(more: $",\"prevResult\":{result.ToJsonString()}", node: node), id, container.NetnsPath, "eth0").Succeeded();
         CniPlugin.Call("DEL", world.Config(node: node), id, container.NetnsPath, "eth0").Succeeded();
