@@ -1,15 +1,16 @@
 #!/usr/bin/python3
 """Ends a container and measures until every node has withdrawn it.
 
-usage: withdrawal.py NETNS PID ENDPOINT ADDRESS SERVICE NODE=SOCKET,NETNS,RESOLVER ...
-Kills PID and removes the namespace NETNS, then asks every node at once until its DNS (tasks.SERVICE at RESOLVER, asked
-from NETNS) is without it, and until it says (API, at SOCKET) that its kernel reflects a revision without it. Prints a
-line a node, milliseconds since just before the kill. Exit code 1 when one has not withdrawn it after 10 s.
+usage: withdrawal.py NETNS PID ENDPOINT ADDRESS SERVICE PORT NODE=NETNS,RESOLVER ...
+Kills PID and removes the namespace NETNS. From a client's namespace on every node it meanwhile asks for the names
+(tasks.SERVICE at RESOLVER) and opens connections to SERVICE's VIP, one every few milliseconds. Prints a line a node,
+milliseconds since just before the kill: the first answer without ADDRESS, and the moment from which every new
+connection reached a live backend (the kernel has no more way to the dead one). Exit code 1 when either has not come
+after 10 s.
 """
 import ctypes
-import http.client
-import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -18,19 +19,12 @@ import threading
 import time
 
 LIMIT = 10.0
+# A connection that is not there by then went to the dead: the live ones answer in well under a millisecond.
+PATIENCE = 0.5
+# So many connections in a row, each to a backend chosen anew, do not all miss a dead one of three by luck (2/3 to the 60th).
+ENOUGH = 60
 MNT_DETACH = 2
 libc = ctypes.CDLL(None, use_errno=True)
-
-
-class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path):
-        super().__init__("localhost", timeout=LIMIT)
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
 
 
 def enter(netns):
@@ -61,74 +55,123 @@ def addresses_of(name, channel, sequence):
     return found
 
 
-class Watcher(threading.Thread):
-    def __init__(self, spec, service, endpoint, address):
+class Names(threading.Thread):
+    """Asks until the address is out of the answer."""
+
+    def __init__(self, netns, resolver, service, address):
         super().__init__(daemon=True)
-        self.name, rest = spec.split("=", 1)
-        self.socket, self.netns, self.resolver = rest.split(",")
-        self.service, self.endpoint, self.address = service, endpoint, address
-        self.ready, self.kernel, self.dns = threading.Event(), None, None
-        self.without = None
+        self.netns, self.resolver, self.service, self.address = netns, resolver, service, address
+        self.ready, self.gone = threading.Event(), None
 
     def run(self):
         enter(self.netns)
         channel = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         channel.settimeout(1)
         channel.connect((self.resolver, 53))
-        api, sequence = UnixConnection(self.socket), 0
-        # Names go first and paths last: the kernel need not be asked about before. Each question costs the node time.
-        while self.dns is None:
+        sequence = 0
+        while self.gone is None:
             sequence += 1
             try:
                 if self.address not in addresses_of(f"tasks.{self.service}", channel, sequence):
-                    self.dns = time.monotonic()
+                    self.gone = time.monotonic()
             except socket.timeout:
                 pass
             self.ready.set()
             time.sleep(0.001)
-        while not self.applied(api):
-            time.sleep(0.002)
-        self.kernel = time.monotonic()
 
-    def applied(self, api):
-        """Whether the node's kernel reflects a registry without the endpoint."""
-        if self.without is None:
-            api.request("GET", f"/v1/services/{self.service}/backends")
-            answer = api.getresponse()
-            backends = json.loads(answer.read())
-            if any(backend["endpoint"] == self.endpoint and backend["share"] > 0 for backend in backends):
-                return False
-            self.without = int(answer.headers["X-OverlayNet-Revision"])
-        api.request("GET", "/v1/status")
-        return json.loads(api.getresponse().read())["appliedRevision"] >= self.without
+
+class Connections(threading.Thread):
+    """Opens connections until enough in a row have been answered."""
+
+    def __init__(self, netns, resolver, service, port):
+        super().__init__(daemon=True)
+        self.netns, self.resolver, self.service, self.port = netns, resolver, service, port
+        self.ready, self.stop, self.good_from, self.opened, self.lost = threading.Event(), None, None, 0, 0
+
+    def run(self):
+        enter(self.netns)
+        channel = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        channel.settimeout(5)
+        channel.connect((self.resolver, 53))
+        vip = addresses_of(self.service, channel, 1)[0]
+        began, row = {}, []
+        poll = select.poll()
+        while self.good_from is None:
+            now = time.monotonic()
+            connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            connection.setblocking(False)
+            try:
+                connection.connect((vip, self.port))
+            except BlockingIOError:
+                pass
+            except OSError:
+                row.append((now, False))
+                connection.close()
+                connection = None
+            if connection is not None:
+                began[connection.fileno()] = (now, connection)
+                poll.register(connection, select.POLLOUT)
+            for descriptor, what in poll.poll(2):
+                self.settle(began, poll, row, descriptor, not what & (select.POLLERR | select.POLLHUP))
+            for descriptor in [descriptor for descriptor, (when, _) in began.items() if time.monotonic() - when > PATIENCE]:
+                self.settle(began, poll, row, descriptor, False)
+            self.ready.set()
+            self.judge(began, row)
+
+    @staticmethod
+    def settle(began, poll, row, descriptor, answered):
+        when, connection = began.pop(descriptor)
+        poll.unregister(descriptor)
+        connection.close()
+        row.append((when, answered))
+
+    def judge(self, began, row):
+        """Done when ENOUGH were answered after the last that was not, and none that began before them is still open."""
+        if self.stop is None:
+            return
+        lost = [when for when, answered in row if not answered and when >= self.stop]
+        after = max(lost, default=self.stop)
+        good = sorted(when for when, answered in row if answered and when > after)
+        if len(good) < ENOUGH or any(when <= good[ENOUGH - 1] for when, _ in began.values()):
+            return
+        self.opened, self.lost = sum(when >= self.stop for when, _ in row), len(lost)
+        self.good_from = good[0]
 
 
 def main():
-    if len(sys.argv) < 7:
+    if len(sys.argv) < 8:
         sys.exit(__doc__)
-    netns, pid, endpoint, address, service = sys.argv[1:6]
-    watchers = [Watcher(spec, service, endpoint, address) for spec in sys.argv[6:]]
+    netns, pid, endpoint, address, service, port = sys.argv[1:7]
+    nodes = []
+    for spec in sys.argv[7:]:
+        name, rest = spec.split("=", 1)
+        client, resolver = rest.split(",")
+        nodes.append((name, Names(client, resolver, service, address), Connections(client, resolver, service, int(port))))
+    watchers = [watcher for _, names, connections in nodes for watcher in (names, connections)]
     for watcher in watchers:
         watcher.start()
     for watcher in watchers:
         watcher.ready.wait(LIMIT)
-    early = [watcher.name for watcher in watchers if watcher.dns]
+    early = [name for name, names, _ in nodes if names.gone]
     if early:
         sys.exit(f"{endpoint} was not there to begin with on {', '.join(early)}")
 
     started = time.monotonic()
     os.kill(int(pid), signal.SIGKILL)
+    for _, _, connections in nodes:
+        connections.stop = started
     path = f"/run/netns/{netns}".encode()
     if libc.umount2(path, MNT_DETACH) != 0:
         raise OSError(ctypes.get_errno(), f"unmount {path.decode()}")
     os.unlink(path)
 
-    late = False
     for watcher in watchers:
         watcher.join(max(0.0, started + LIMIT - time.monotonic()))
-        moments = [f"{what} {(when - started) * 1000:.1f} ms" if when else f"{what} NOT within {LIMIT:.0f} s" for what, when in (("DNS", watcher.dns), ("kernel", watcher.kernel))]
-        late = late or not (watcher.kernel and watcher.dns)
-        print(f"{watcher.name}: {', '.join(moments)}")
+    late = False
+    for name, names, connections in nodes:
+        late = late or not (names.gone and connections.good_from)
+        said = [f"{what} {(when - started) * 1000:.1f} ms" if when else f"{what} NOT within {LIMIT:.0f} s" for what, when in (("names", names.gone), ("connections", connections.good_from))]
+        print(f"{name}: {', '.join(said)} ({connections.lost} of {connections.opened} new connections still went to {endpoint})")
     sys.exit(1 if late else 0)
 
 
