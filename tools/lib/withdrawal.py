@@ -2,7 +2,7 @@
 """Ends a container and measures until every node has withdrawn it.
 
 usage: withdrawal.py NETNS PID ENDPOINT ADDRESS SERVICE PORT NODE=NETNS,RESOLVER ...
-Kills PID and removes the namespace NETNS. From a client's namespace on every node it meanwhile asks for the names
+Kills PID and removes the namespace NETNS ("-": it stays, only the server ends). From a client's namespace on every node it meanwhile asks for the names
 (tasks.SERVICE at RESOLVER) and opens connections to SERVICE's VIP, one every few milliseconds. Prints a line a node,
 milliseconds since just before the kill: the first answer without ADDRESS, and the moment from which every new
 connection reached a live backend (the kernel has no more way to the dead one). Exit code 1 when either has not come
@@ -21,8 +21,9 @@ import time
 LIMIT = 10.0
 # A connection that is not there by then went to the dead: the live ones answer in well under a millisecond.
 PATIENCE = 0.5
-# So many connections in a row, each to a backend chosen anew, do not all miss a dead one of three by luck (2/3 to the 60th).
-ENOUGH = 60
+# So many connections in a row, each to a backend chosen anew, do not all miss a dead one by luck.
+ENOUGH = 150
+PACE = 0.002
 MNT_DETACH = 2
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -111,12 +112,13 @@ class Connections(threading.Thread):
             if connection is not None:
                 began[connection.fileno()] = (now, connection)
                 poll.register(connection, select.POLLOUT)
-            for descriptor, what in poll.poll(2):
+            for descriptor, what in poll.poll(0):
                 self.settle(began, poll, row, descriptor, not what & (select.POLLERR | select.POLLHUP))
             for descriptor in [descriptor for descriptor, (when, _) in began.items() if time.monotonic() - when > PATIENCE]:
                 self.settle(began, poll, row, descriptor, False)
             self.ready.set()
             self.judge(began, row)
+            time.sleep(PACE)
 
     @staticmethod
     def settle(began, poll, row, descriptor, answered):
@@ -160,10 +162,11 @@ def main():
     os.kill(int(pid), signal.SIGKILL)
     for _, _, connections in nodes:
         connections.stop = started
-    path = f"/run/netns/{netns}".encode()
-    if libc.umount2(path, MNT_DETACH) != 0:
-        raise OSError(ctypes.get_errno(), f"unmount {path.decode()}")
-    os.unlink(path)
+    if netns != "-":
+        path = f"/run/netns/{netns}".encode()
+        if libc.umount2(path, MNT_DETACH) != 0:
+            raise OSError(ctypes.get_errno(), f"unmount {path.decode()}")
+        os.unlink(path)
 
     for watcher in watchers:
         watcher.join(max(0.0, started + LIMIT - time.monotonic()))
