@@ -2,11 +2,12 @@
 """Ends a container and measures until every node has withdrawn it.
 
 usage: withdrawal.py NETNS PID ENDPOINT ADDRESS SERVICE PORT NODE=NETNS,RESOLVER ...
-Kills PID and removes the namespace NETNS ("-": it stays, only the server ends). From a client's namespace on every node it meanwhile asks for the names
+Kills PID and removes the namespace NETNS. NETNS "-": it stays, only the server ends; PID "-": nothing ends, but
+whatever comes into NETNS or leaves it is dropped. From a client's namespace on every node it meanwhile asks for the names
 (tasks.SERVICE at RESOLVER) and opens connections to SERVICE's VIP, one every few milliseconds. Prints a line a node,
-milliseconds since just before the kill: the first answer without ADDRESS, and the moment from which every new
+milliseconds since just before that: the first answer without ADDRESS, and the moment from which every new
 connection reached a live backend (the kernel has no more way to the dead one). Exit code 1 when either has not come
-after 10 s.
+after 30 s.
 """
 import ctypes
 import os
@@ -14,11 +15,17 @@ import select
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
 
-LIMIT = 10.0
+LIMIT = 30.0
+BLACK_HOLE = b"""table inet black-hole {
+    chain in { type filter hook input priority -300; policy drop; }
+    chain out { type filter hook output priority -300; policy drop; }
+}
+"""
 # A connection that is not there by then went to the dead: the live ones answer in well under a millisecond.
 PATIENCE = 0.5
 # So many connections in a row, each to a backend chosen anew, do not all miss a dead one by luck.
@@ -159,10 +166,13 @@ def main():
         sys.exit(f"{endpoint} was not there to begin with on {', '.join(early)}")
 
     started = time.monotonic()
-    os.kill(int(pid), signal.SIGKILL)
+    if pid == "-":
+        subprocess.run(["ip", "netns", "exec", netns, "nft", "-f", "-"], input=BLACK_HOLE, check=True)
+    else:
+        os.kill(int(pid), signal.SIGKILL)
     for _, _, connections in nodes:
         connections.stop = started
-    if netns != "-":
+    if "-" not in (netns, pid):
         path = f"/run/netns/{netns}".encode()
         if libc.umount2(path, MNT_DETACH) != 0:
             raise OSError(ctypes.get_errno(), f"unmount {path.decode()}")
