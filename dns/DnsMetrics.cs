@@ -1,3 +1,5 @@
+using System.Diagnostics.Metrics;
+
 namespace OverlayNet.Dns;
 
 /// <summary>Counters since the server was made; all monotonic but those said to be gauges.</summary>
@@ -28,6 +30,15 @@ public sealed record DnsMetrics
 
     /// <summary>Answers by response code.</summary>
     public IReadOnlyDictionary<Rcode, long> Rcodes { get; init; } = new Dictionary<Rcode, long>();
+
+    /// <summary>Upper bounds in seconds of <see cref="AnswerBuckets"/>; the last bucket is beyond them.</summary>
+    public static IReadOnlyList<double> AnswerBounds { get; } = [0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.1];
+
+    /// <summary>UDP queries by the time from their arrival in the daemon to the last answer of their batch; waits for upstreams are not in it.</summary>
+    public IReadOnlyList<long> AnswerBuckets { get; init; } = new long[AnswerBounds.Count + 1];
+
+    /// <summary>Sum of those times.</summary>
+    public double AnswerSeconds { get; init; }
 
     public long TcpAccepted { get; init; }
 
@@ -84,3 +95,13 @@ public sealed record DnsMetrics
 /// <param name="Queries">Tries.</param>
 /// <param name="Failed">Tries without a usable answer.</param>
 public sealed record UpstreamHealth(string Endpoint, string State, long Queries, long Failed);
+
+/// <summary>Instruments of what does not happen on the UDP threads, in the meter "OverlayNet".</summary>
+public static class DnsInstruments
+{
+    private static readonly Meter Meter = new("OverlayNet");
+
+    /// <summary>From a question's start to the answer, or to the end of all tries; by result: answered or failed.</summary>
+    internal static Histogram<double> Forward { get; } = Meter.CreateHistogram(
+        "overlaynet.dns.forward", "s", "How long upstreams took to answer, over all tries", advice: new InstrumentAdvice<double> { HistogramBucketBoundaries = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5] });
+}

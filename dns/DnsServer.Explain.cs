@@ -132,6 +132,8 @@ public sealed partial class DnsServer
             Merged = counters.Sum(c => c.Merged),
             SendFailed = counters.Sum(c => c.SendFailed),
             Rcodes = rcodes,
+            AnswerBuckets = [.. Enumerable.Range(0, DnsMetrics.AnswerBounds.Count + 1).Select(i => counters.Sum(c => c.AnswerBuckets[i]))],
+            AnswerSeconds = counters.Sum(c => c.AnswerSeconds),
             TcpAccepted = _tcp.AcceptedTotal,
             TcpRefused = _tcp.RefusedTotal,
             TcpConnections = _tcp.Connections,

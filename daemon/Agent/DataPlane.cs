@@ -1,5 +1,6 @@
 using System.Net;
 using OverlayNet.Contracts;
+using OverlayNet.Daemon.Metrics;
 using OverlayNet.Daemon.Planners;
 using OverlayNet.Daemon.Registry;
 using OverlayNet.Dns;
@@ -54,6 +55,9 @@ internal sealed partial class DataPlane(
         ];
     }
 
+    /// <summary>The same for all services at once.</summary>
+    public IReadOnlyList<RealServerStatistics> ReadFlows() => _applied is { } applied ? balancers.ReadStatistics(applied.Vip) : [];
+
     /// <summary>
     /// Answers again where the daemon before this one did: by the snapshot and on the sockets that it left. What its names point
     /// at is still in the kernel, and a comparison with that may take longer than a client waits for its answer.
@@ -102,6 +106,7 @@ internal sealed partial class DataPlane(
         _applied = new Applied(basis, node, overlayNext, vipNext);
         Draining = CountDraining(vipNext);
         _troubled = errors.Count > 0 || pass.Gone.Count > 0;
+        DaemonInstruments.Apply.Record(time.GetElapsedTime(started).TotalSeconds, DaemonInstruments.Tag("scope", whole ? "whole" : "change"));
         Log.Applied(logger, snapshot.Revision, whole ? "everything compared" : "what changed", time.GetElapsedTime(started).TotalMilliseconds);
         return new ApplyOutcome { Revision = snapshot.Revision, Whole = whole, Errors = errors, Ready = pass.Ready, Gone = [.. pass.Gone] };
     }
@@ -167,6 +172,7 @@ internal sealed partial class DataPlane(
         watch(config);
         var report = pass.Whole || before is null ? overlay.Apply(config) : overlay.ApplyChange(before, config);
         watch(config);
+        Count("overlay", report.Changes.Count, pass.Mending ? report.Changes.Count : 0, report.Errors.Count);
         foreach (var change in report.Changes)
         {
             if (pass.Mending)
@@ -210,6 +216,7 @@ internal sealed partial class DataPlane(
         foreach (var change in report.Changes.Where(change => change.Mended && pass.Mending))
             events.Append("kernel", "mend", change.Network, $"{change.Balancer}, {change.Where}: {change.What}", config.Revision);
         var failures = report.Errors.Where(error => !error.NamespaceGone).ToList();
+        Count("vip", report.Changes.Count, report.Changes.Count(change => change.Mended), failures.Count);
         foreach (var error in failures)
             pass.Errors.TryAdd($"vip/{error.Network}", error.ToString());
         _vipPart.Done(revision, failures.Count > 0 ? failures[0].ToString() : null, time.GetUtcNow());
@@ -230,12 +237,20 @@ internal sealed partial class DataPlane(
         resolverAddresses.Ensure();
         var failures = listeners.Apply(listen);
         _listening = failures.Count == 0 ? listen : [];
+        Count("dns", 0, 0, failures.Count);
         foreach (var (address, error) in failures)
         {
             Log.Failed(logger, "dns", address, "listen", error);
             pass.Errors.TryAdd($"dns/{address}", error);
         }
         _dnsPart.Done(pass.Snapshot.Revision, failures.Count > 0 ? failures.First() is var (address1, error1) ? $"{address1}: {error1}" : null : null, time.GetUtcNow());
+    }
+
+    private static void Count(string part, int changes, int mended, int errors)
+    {
+        DaemonInstruments.Changes.Add(changes, DaemonInstruments.Tag("part", part));
+        DaemonInstruments.Mends.Add(mended, DaemonInstruments.Tag("part", part));
+        DaemonInstruments.Errors.Add(errors, DaemonInstruments.Tag("part", part));
     }
 
     private List<DnsListenAddress> ListenAddresses(Snapshot snapshot, DnsConfig config)

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using OverlayNet.Contracts;
+using OverlayNet.Daemon.Metrics;
 using OverlayNet.Daemon.Registry;
 
 namespace OverlayNet.Daemon.Agent;
@@ -45,6 +46,8 @@ public sealed partial class Heartbeat(
             var before = Stopwatch.GetTimestamp();
             var early = _wake.WaitOne(interval);
             LatenessMs = early ? 0 : Math.Max(0, (Stopwatch.GetElapsedTime(before) - interval).TotalMilliseconds);
+            if (!early)
+                DaemonInstruments.HeartbeatLateness.Record(LatenessMs / 1000);
         }
     }
 
@@ -60,6 +63,7 @@ public sealed partial class Heartbeat(
         }
         catch (Exception e) when (e is RegistryException or HttpRequestException or IOException or OperationCanceledException)
         {
+            DaemonInstruments.HeartbeatsLost.Add(1);
             // Once per change of reason: managers may be gone for hours.
             if (_trouble != e.Message)
                 Log.Failed(logger, e.Message);

@@ -5,6 +5,7 @@ using System.Runtime.CompilerServices;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using OverlayNet.Contracts;
+using OverlayNet.Daemon.Metrics;
 using OverlayNet.Daemon.Registry;
 
 namespace OverlayNet.Daemon.Agent;
@@ -183,6 +184,7 @@ public sealed partial class RegistryClient(HttpClient http, ManagerSelector sele
                 && e.InnerException is HttpRequestException { HttpRequestError: HttpRequestError.SecureConnectionError or HttpRequestError.ResponseEnded })
             {
                 // It took the connection and let it go: a manager that is just starting, or on its way down.
+                DaemonInstruments.RegistryRetries.Add(1);
                 await Task.Delay(StartPause, time, cancellation).ConfigureAwait(false);
             }
         }
@@ -209,6 +211,7 @@ public sealed partial class RegistryClient(HttpClient http, ManagerSelector sele
                 if (response.StatusCode == HttpStatusCode.ServiceUnavailable)
                 {
                     selector.Failed(manager);
+                    DaemonInstruments.RegistryRetries.Add(1);
                     refusal = response;
                     continue;
                 }
@@ -220,6 +223,7 @@ public sealed partial class RegistryClient(HttpClient http, ManagerSelector sele
             catch (Exception e) when (e is HttpRequestException || (e is OperationCanceledException && !cancellation.IsCancellationRequested))
             {
                 last = e;
+                DaemonInstruments.RegistryRetries.Add(1);
                 selector.Failed(manager);
             }
         }

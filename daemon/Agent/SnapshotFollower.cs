@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using OverlayNet.Contracts;
 using OverlayNet.Daemon.Health;
+using OverlayNet.Daemon.Metrics;
 using OverlayNet.Daemon.Registry;
 
 namespace OverlayNet.Daemon.Agent;
@@ -97,6 +98,7 @@ public sealed partial class SnapshotFollower(
             }
             catch (Exception e) when (e is RegistryException or IOException or HttpRequestException or OperationCanceledException or InvalidOperationException && !cancellation.IsCancellationRequested)
             {
+                DaemonInstruments.StreamEvents.Add(1, DaemonInstruments.Tag("event", "lost"));
                 Log.Lost(logger, Current.Revision, e.Message);
             }
             retry = Volatile.Read(ref _lastContact) != before ? FirstRetry : TimeSpan.FromTicks(Math.Min(retry.Ticks * 2, LastRetry.Ticks));
@@ -129,7 +131,10 @@ public sealed partial class SnapshotFollower(
             }
             var next = _registry.Apply(message);
             if (message.Snapshot is not null)
+            {
+                DaemonInstruments.StreamEvents.Add(1, DaemonInstruments.Tag("event", "relisted"));
                 Log.Relisted(logger, next.Incarnation, next.Revision);
+            }
             var before = Current;
             var held = SnapshotProtection.StillHeld(Volatile.Read(ref _held), next, message.Changes ?? []);
             if (before.Incarnation != next.Incarnation && SnapshotProtection.Held(before, next) is { IsEmpty: false } lost)

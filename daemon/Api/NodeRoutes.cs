@@ -60,6 +60,7 @@ internal static class NodeRoutes
         }, Default.DetachRequest, Success: StatusCodes.Status204NoContent),
         CniRoute.For(daemon),
         .. HealthRoutes.Node(daemon),
+        .. ReadableRoutes.For(daemon),
         new(Get, "/v1/doctor", Access.Local, "What is wrong on this node, with evidence and remedy",
             call => call.AnswerAsync(daemon.Doctor(), Default.DoctorReport), null, Default.DoctorReport),
         new(Get, "/v1/events", Access.Local, "What happened: one JSON object a line", call => Events(call, daemon.RequireAgent().Events),

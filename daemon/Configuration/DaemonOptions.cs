@@ -63,6 +63,9 @@ public sealed class DaemonOptions
 
     /// <summary>Docker's own API, followed for names, labels and networks.</summary>
     public string DockerSocket { get; set; } = "/run/docker.sock";
+
+    /// <summary>Where metrics and service discovery can be read over TCP, by anybody; null: only on the unix socket.</summary>
+    public IPEndPoint? MetricsListen { get; set; }
     public LogLevel LogLevel { get; set; } = LogLevel.Information;
     public bool LogJson { get; set; }
 

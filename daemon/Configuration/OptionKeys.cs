@@ -38,6 +38,7 @@ public static class OptionKeys
         new("vip.balancer", "auto, ipvs, nft or ebpf, for services that do not say", (o, v) => o.Balancer = Word<BalancerKind>(v)),
         new("docker.plugin", "path of the socket that serves Docker's network and IPAM driver, named after its file; off: not served", (o, v) => o.DockerPluginSocket = v == "off" ? null : PluginPath(v)),
         new("docker.socket", "path of Docker's API socket, followed for container names, labels and networks", (o, v) => o.DockerSocket = Absolute(v)),
+        new("metrics.listen", "address:port that serves /metrics and /v1/sd/prometheus over TCP to anybody who reaches it; off: only the unix socket does", (o, v) => o.MetricsListen = Listen(v)),
         new("log.level", "trace, debug, information, warning, error", (o, v) => o.LogLevel = Word<LogLevel>(v)),
         new("log.json", "log one JSON object a line: true or false", (o, v) => o.LogJson = bool.TryParse(v, out var on) ? on : throw new FormatException("say true or false")),
     ];
@@ -84,6 +85,11 @@ public static class OptionKeys
             ? endPoint
             : throw new FormatException($"'{value}' is not an address or address:port");
     }
+
+    private static IPEndPoint? Listen(string value) => value == "off" ? null
+        : IPEndPoint.TryParse(value, out var endPoint) && endPoint.Port != 0
+            ? endPoint
+            : throw new FormatException("give address:port, such as 127.0.0.1:7374 or [::1]:7374, or off");
 
     private static List<DnsDomainUpstreams> Domains(string value)
     {

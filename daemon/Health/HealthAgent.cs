@@ -77,6 +77,12 @@ internal sealed partial class HealthAgent : IHealthViews, IDisposable
     public string? Held(string endpointId) =>
         _follower.Held.ContainsKey(endpointId) ? "the registry came back without it: it stays in use until its node puts it back, or it does not answer" : null;
 
+    /// <inheritdoc cref="HealthProber.Trust"/>
+    public (int Targets, int Silent, bool Distrusted) Trust() => _prober.Trust();
+
+    /// <summary>Checks that are under way.</summary>
+    public int Running => _prober.Running;
+
     public void Dispose()
     {
         _processes.Dispose();

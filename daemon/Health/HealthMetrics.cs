@@ -11,10 +11,10 @@ internal static class HealthMetrics
     public static Counter<long> Checks { get; } = Meter.CreateCounter<long>("overlaynet.health.checks", "{check}", "Checks that were carried out");
 
     /// <summary>From a probe's begin to its result.</summary>
-    public static Histogram<double> Latency { get; } = Meter.CreateHistogram<double>("overlaynet.health.latency", "ms", "How long checks took");
+    public static Histogram<double> Latency { get; } = Meter.CreateHistogram<double>("overlaynet.health.latency", "s", "How long checks took");
 
     /// <summary>How late checks began, the measure of a prober that cannot keep up.</summary>
-    public static Histogram<double> Lateness { get; } = Meter.CreateHistogram<double>("overlaynet.health.lateness", "ms", "How late checks began");
+    public static Histogram<double> Lateness { get; } = Meter.CreateHistogram<double>("overlaynet.health.lateness", "s", "How late checks began");
 
     /// <summary>By the verdict that came.</summary>
     public static Counter<long> Verdicts { get; } = Meter.CreateCounter<long>("overlaynet.health.verdicts", "{verdict}", "Verdicts of this node's checks that changed");

@@ -121,6 +121,9 @@ internal sealed partial class HealthProber : IDisposable
         }
     }
 
+    /// <summary>Checks that are under way.</summary>
+    public int Running => Volatile.Read(ref _running);
+
     /// <summary>What is known of every endpoint, or of those that changed since the last time this was asked.</summary>
     public IReadOnlyList<CheckStanding> Standings(bool all)
     {
@@ -216,7 +219,7 @@ internal sealed partial class HealthProber : IDisposable
                 if (outdated)
                     continue;
                 next.Target.Running = true;
-                HealthMetrics.Lateness.Record(_time.GetElapsedTime(at, now).TotalMilliseconds);
+                HealthMetrics.Lateness.Record(_time.GetElapsedTime(at, now).TotalSeconds);
                 due.Add(next.Target);
             }
             return Timeout.InfiniteTimeSpan;
@@ -333,7 +336,7 @@ internal sealed partial class HealthProber : IDisposable
     {
         var plan = target.Plan;
         HealthMetrics.Checks.Add(1, new("kind", plan.Check.Kind.ToString().ToLowerInvariant()), new("outcome", result.Outcome.ToString().ToLowerInvariant()));
-        HealthMetrics.Latency.Record(latencyMs);
+        HealthMetrics.Latency.Record(latencyMs / 1000);
         bool worth, passed;
         RiseFall before, after;
         bool? nowDistrusted = null;

@@ -5,6 +5,7 @@ using OverlayNet.Daemon.Api;
 using OverlayNet.Daemon.Configuration;
 using OverlayNet.Daemon.Diagnosis;
 using OverlayNet.Daemon.Managers;
+using OverlayNet.Daemon.Metrics;
 using OverlayNet.Daemon.Registry;
 using OverlayNet.Daemon.Registry.Store;
 using OverlayNet.Daemon.Runtimes.Docker;
@@ -28,6 +29,8 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
     private WebApplication? _local;
     private EventLog? _events;
     private readonly Liveness _liveness = new(time, LongestRound);
+    private readonly MetricsPage _metrics = new(time);
+    private WebApplication? _readable;
     private Member? _member;
 
     /// <summary>False: the daemon hangs and should be started anew.</summary>
@@ -50,8 +53,15 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
         LocalApi.Map(_local, this, () => _member ?? throw NotMember(), _logger);
         await ServeDocker(_local.Lifetime).ConfigureAwait(false);
         await _local.StartAsync().ConfigureAwait(false);
+        _readable = await Serve(options.MetricsListen, "metrics.listen", app => ReadableRoutes.Map(app, this)).ConfigureAwait(false);
         Log.Ready(_logger, options.Socket, Summary);
     }
+
+    /// <summary>The page of <c>/metrics</c>.</summary>
+    public string Metrics() => _metrics.Write(_member);
+
+    /// <summary>The newest registry this node knows; null: it has never had one, which is not the same as an empty one.</summary>
+    public Snapshot? Known => _member is { } member && (member.Registry is not null || member.Agent.Follower.Synced) ? member.Services.Current : null;
 
     /// <exception cref="RegistryException">409: this node is not a member.</exception>
     public NodeAgent RequireAgent() => _member?.Agent ?? throw NotMember();
@@ -181,6 +191,7 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
     {
         foreach (var plugin in _dockerPlugins)
             await plugin.DisposeAsync().ConfigureAwait(false);
+        await Close(_readable).ConfigureAwait(false);
         // Before the sockets close: on a manager the agent reaches the registry by the local one.
         _member?.Agent.ReleaseVips();
         if (_local is not null)
@@ -196,6 +207,37 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
         }
         _lock?.Dispose();
         _membershipGate.Dispose();
+        _metrics.Dispose();
+    }
+
+    /// <summary>A listener that an operator asked for. The node's work does not end when its address is taken: the log says so.</summary>
+    /// <param name="address">Null: none.</param>
+    private async Task<WebApplication?> Serve(System.Net.IPEndPoint? address, string key, Action<IEndpointRouteBuilder> map)
+    {
+        if (address is null)
+            return null;
+        var app = WebHost.Build(loggers, kestrel => kestrel.Listen(address));
+        try
+        {
+            map(app);
+            await app.StartAsync().ConfigureAwait(false);
+            Log.Serving(_logger, key, address);
+            return app;
+        }
+        catch (Exception e) when (e is IOException or SocketException)
+        {
+            Log.NotServed(_logger, key, address, e.Message);
+            await app.DisposeAsync().ConfigureAwait(false);
+            return null;
+        }
+    }
+
+    private static async Task Close(WebApplication? app)
+    {
+        if (app is null)
+            return;
+        await app.StopAsync(TimeSpan.FromSeconds(1)).ConfigureAwait(false);
+        await app.DisposeAsync().ConfigureAwait(false);
     }
 
     /// <summary>The daemon goes on without Docker when its socket cannot be served: status and doctor say so.</summary>
@@ -282,6 +324,12 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
 
         [LoggerMessage(3, LogLevel.Error, "docker: plugin socket {Path} is not served: {Reason}")]
         public static partial void DockerNotServed(ILogger logger, string path, string reason);
+
+        [LoggerMessage(4, LogLevel.Information, "{Key}: serving on {Address}")]
+        public static partial void Serving(ILogger logger, string key, System.Net.IPEndPoint address);
+
+        [LoggerMessage(5, LogLevel.Error, "{Key}: {Address} is not served: {Reason}; free the address or set another, and restart the daemon")]
+        public static partial void NotServed(ILogger logger, string key, System.Net.IPEndPoint address, string reason);
 
         [LoggerMessage(2, LogLevel.Information, "node {NodeId}: left the cluster")]
         public static partial void Left(ILogger logger, string nodeId);

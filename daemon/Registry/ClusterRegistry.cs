@@ -2,6 +2,7 @@ using System.Security.Cryptography;
 using System.Text.Json;
 using Microsoft.Extensions.Logging.Abstractions;
 using OverlayNet.Contracts;
+using OverlayNet.Daemon.Metrics;
 using OverlayNet.Daemon.Registry.Store;
 
 namespace OverlayNet.Daemon.Registry;
@@ -197,7 +198,7 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
             }
             try
             {
-                var result = await _store.CommitAsync(draft.ToTransaction(), CancellationToken.None).ConfigureAwait(false);
+                var result = await CommitAsync(draft.ToTransaction()).ConfigureAwait(false);
                 if (result.Outcome == CommitOutcome.OtherIncarnation)
                 {
                     await LeaveAsync(incarnation, cancel).ConfigureAwait(false);
@@ -222,6 +223,27 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
             }
         }
         throw Refuse.Unavailable($"the registry changed under this request {MaxAttempts} times");
+    }
+
+    private async Task<CommitResult> CommitAsync(Transaction transaction)
+    {
+        var begun = _options.Time.GetTimestamp();
+        var outcome = "error";
+        try
+        {
+            var result = await _store.CommitAsync(transaction, CancellationToken.None).ConfigureAwait(false);
+            outcome = result.Outcome switch
+            {
+                CommitOutcome.GuardFailed => "guard_failed",
+                CommitOutcome.OtherIncarnation => "other_incarnation",
+                _ => result.Outcome.ToString().ToLowerInvariant(),
+            };
+            return result;
+        }
+        finally
+        {
+            DaemonInstruments.StoreCommit.Record(_options.Time.GetElapsedTime(begun).TotalSeconds, DaemonInstruments.Tag("result", outcome));
+        }
     }
 
     /// <summary>Until memory shows a revision, or another incarnation (then the revision means nothing any more).</summary>

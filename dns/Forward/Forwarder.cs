@@ -208,7 +208,9 @@ internal sealed partial class Forwarder : IDisposable
         try
         {
             Interlocked.Increment(ref _asked);
+            var begun = _time.GetTimestamp();
             var answer = await Upstreams.For(query.Name).AskAsync(query).ConfigureAwait(false);
+            DnsInstruments.Forward.Record(_time.GetElapsedTime(begun).TotalSeconds, new KeyValuePair<string, object?>("result", answer is null ? "failed" : "answered"));
             Store(query, answer);
             return answer;
         }

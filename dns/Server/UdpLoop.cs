@@ -232,6 +232,7 @@ internal sealed unsafe class UdpLoop : IDisposable
         var messages = _answers.Send(socket);
         Counters.Merged = _answers.Merged;
         Counters.SendFailed = _answers.Failed;
+        Counters.CountBatch(_time.GetElapsedTime(now).TotalSeconds, received);
         if (_pacer.ShouldWait(now, received, messages))
             Libc.Pause(BatchPacer.Wait);
         return received;

@@ -95,6 +95,7 @@ public sealed class NetlinkMonitor : IDisposable
             }
             catch (Exception e) when (e is NetlinkOverrunException or InvalidDataException)
             {
+                NetlinkMetrics.Overruns.Add(1);
                 resync();
             }
             catch (KernelException) when (disposed)

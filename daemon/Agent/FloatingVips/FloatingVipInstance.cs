@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using System.Net;
 using OverlayNet.Contracts;
+using OverlayNet.Daemon.Metrics;
 using OverlayNet.Daemon.Planners;
 using OverlayNet.Daemon.Registry;
 using OverlayNet.Kernel;
@@ -167,6 +168,8 @@ internal sealed class FloatingVipInstance : IDisposable
         if (Alarms.Contains(text))
             return;
         ImmutableInterlocked.Update(ref _alarms, alarms => alarms.Count == MaxAlarms ? alarms.RemoveAt(0).Add(text) : alarms.Add(text));
+        foreach (var vip in Plan.Vips)
+            DaemonInstruments.VipAlarms.Add(1, DaemonInstruments.Tag("vip", vip.Name));
         _record(this, "alarm", text);
     }
 
@@ -212,6 +215,8 @@ internal sealed class FloatingVipInstance : IDisposable
     {
         var word = state.ToLowerInvariant();
         _record(this, word, reason);
+        foreach (var vip in Plan.Vips)
+            DaemonInstruments.VipTransitions.Add(1, DaemonInstruments.Tag("vip", vip.Name), DaemonInstruments.Tag("state", word));
         foreach (var vip in Plan.Vips)
             _notifier.Tell(vip, word, _priority.Priority, epoch);
     }

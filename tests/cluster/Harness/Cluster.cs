@@ -53,11 +53,14 @@ public sealed class Cluster : IDisposable
 
     /// <summary>Nodes whose daemons run and form a cluster (node 1 is its manager).</summary>
     /// <param name="underlayFamily">4 or 6: the VTEPs' family.</param>
-    public static Cluster Start(int nodes = 3, int underlayFamily = 4)
+    /// <param name="settings">Lines for every node's configuration, such as <c>metrics.listen: 0.0.0.0:7374</c>.</param>
+    public static Cluster Start(int nodes = 3, int underlayFamily = 4, params string[] settings)
     {
         var cluster = Lay(nodes, underlayFamily);
         try
         {
+            foreach (var node in cluster.Nodes)
+                node.Configure(settings);
             foreach (var node in cluster.Nodes)
                 node.Start();
             Script("form", cluster.Directory);

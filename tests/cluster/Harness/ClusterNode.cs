@@ -50,6 +50,9 @@ public sealed class ClusterNode
 
     public string NetworkNamespace(string network) => $"on-{Id[..6]}-{network}";
 
+    /// <summary>Adds lines to the configuration of its daemon, which takes them when it starts.</summary>
+    public void Configure(params IEnumerable<string> settings) => File.AppendAllLines($"{Directory}/config.yaml", settings);
+
     public void Start() => Cluster.Script("start", _cluster.Directory, Cluster.Number(Index));
 
     /// <summary>SIGTERM, and waits for its end.</summary>
