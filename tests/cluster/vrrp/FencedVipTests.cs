@@ -140,7 +140,7 @@ public sealed class FencedVipTests(ITestOutputHelper output)
     [Fact]
     public void One_holder_moves_by_bid_by_operator_and_by_stop_without_two_answering()
     {
-        using var cluster = new Cluster(FenceTiming.Fast);
+        using var cluster = new Cluster(FenceTiming.Default);
         cluster.Start(1, 100);
         cluster.AwaitHolder(1);
         cluster.Start(2, 150);
