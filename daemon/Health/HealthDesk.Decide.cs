@@ -32,6 +32,7 @@ internal sealed partial class HealthDesk
     private Dictionary<string, Case> Cases(Snapshot snapshot, long now)
     {
         var cases = new Dictionary<string, Case>();
+        _hearsMost = snapshot.Nodes.Values.Count(node => _registry.SinceHeartbeat(node.Id) < _options.SilentAfter) * 2 >= snapshot.Nodes.Count;
         foreach (var node in snapshot.Nodes.Values)
         {
             var reports = _nodes.GetValueOrDefault(node.Id);
@@ -146,6 +147,10 @@ internal sealed partial class HealthDesk
         // A node that is silent only just now is wondered about, no more.
         if (c.Silent && c.Silence < _options.WithdrawAfter && c.Node.State == NodeState.Ready)
             return Ruling.Wait;
+        // Nobody can be asked, and its lease is over: that decides, while most others are heard (else it is this manager that
+        // hears nothing) and while it would not empty the service.
+        if (c is { Silent: true, PeersAsked: 0, Node.State: NodeState.Unmanaged or NodeState.Down } && _hearsMost && !confirm)
+            return Ruling.Withdraw;
         var verdict = c.Own?.Passing switch { true => Verdict.Passing, false => Verdict.Failing, _ => Verdict.Unknown };
         return Jury.Judge(
             new Ballot(verdict, (ProbeOutcome)(c.Own?.Outcome ?? CheckOutcome.NoAnswer), c.OwnTrusted, c.PeersAsked, c.PeersPassing, c.PeersFailing, c.Overdue), confirm);

@@ -72,6 +72,8 @@ public sealed partial class ClusterRegistry
         {
             var result = await _store.CommitAsync(new Transaction
             {
+                // A revision means nothing in a registry that was put in this one's place meanwhile.
+                Incarnation = request.GuardIncarnation,
                 Guards = [Guard.Unchanged(Keys.Lease(set), request.GuardRevision), .. vips.Select(StillThere)],
                 Puts = puts,
             }, cancel).ConfigureAwait(false);
@@ -80,7 +82,7 @@ public sealed partial class ClusterRegistry
             return result.Outcome switch
             {
                 CommitOutcome.Committed => new VipLeaseCommitted { Outcome = VipLeaseOutcome.Committed, Revision = result.Revision },
-                CommitOutcome.GuardFailed => new VipLeaseCommitted { Outcome = VipLeaseOutcome.Conflict },
+                CommitOutcome.GuardFailed or CommitOutcome.OtherIncarnation => new VipLeaseCommitted { Outcome = VipLeaseOutcome.Conflict },
                 _ => new VipLeaseCommitted { Outcome = VipLeaseOutcome.Unknown },
             };
         }
@@ -93,16 +95,18 @@ public sealed partial class ClusterRegistry
     /// <summary>Writes a bid; the holder answers it by a release.</summary>
     public async Task PlaceBidAsync(string set, VipBid bid, CancellationToken cancel = default)
     {
-        var vips = FloatingVipRules.OfSet(Current, set);
+        var snapshot = Current;
+        var vips = FloatingVipRules.OfSet(snapshot, set);
         if (vips.Count == 0)
             throw Refuse.NotFound(Kinds.Vip, set);
-        if (!Current.Nodes.TryGetValue(bid.NodeId, out var node) || FloatingVipRules.PriorityOf(vips[0], node) == 0)
-            throw Refuse.Conflict("not-a-candidate", "node", Current.Nodes.GetValueOrDefault(bid.NodeId)?.Name ?? bid.NodeId, "it takes no part in this VIP",
-                $"choose one of {string.Join(", ", FloatingVipRules.Members(Current, vips[0]).Select(member => member.Name))}");
+        if (!snapshot.Nodes.TryGetValue(bid.NodeId, out var node) || FloatingVipRules.PriorityOf(vips[0], node) == 0)
+            throw Refuse.Conflict("not-a-candidate", "node", snapshot.Nodes.GetValueOrDefault(bid.NodeId)?.Name ?? bid.NodeId, "it takes no part in this VIP",
+                $"choose one of {string.Join(", ", FloatingVipRules.Members(snapshot, vips[0]).Select(member => member.Name))}");
         try
         {
             var result = await _store.CommitAsync(new Transaction
             {
+                Incarnation = snapshot.Incarnation,
                 Guards = [.. vips.Select(StillThere)],
                 Puts = [new Put(Keys.Bid(set, bid.NodeId), JsonSerializer.SerializeToUtf8Bytes(bid, OverlayNetJson.Default.VipBid))],
             }, cancel).ConfigureAwait(false);

@@ -123,6 +123,33 @@ public sealed class HealthDeskTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Where_nobody_else_can_be_asked_the_nodes_lease_decides()
+    {
+        await _fixture.NetworkAsync("alone", "10.2.0.0/16");
+        await _fixture.Registry.CreateServiceAsync(new ServiceCreateRequest { Name = "lonely", Network = "alone", Ports = ["80"] });
+        foreach (var name in new[] { "lonely1", "lonely2", "lonely3" })
+        {
+            await _fixture.EndpointAsync(name, "alone", node: name == "lonely1" ? 2 : 1, service: "lonely");
+            await _fixture.Registry.UpdateEndpointAsync(name, null, new EndpointUpdateRequest { State = EndpointState.Healthy });
+        }
+        var died = _fixture.Time.GetUtcNow();
+        bool IsOut() => _fixture.Registry.Current.Endpoints["id-lonely1-alone"].State == EndpointState.Unreachable;
+        // Node 3 has nothing in that network, and node 1 distrusts itself.
+        while (_fixture.Time.GetUtcNow() - died < TimeSpan.FromSeconds(29))
+        {
+            await Pass(TimeSpan.FromMilliseconds(500), except: 2, distrusted: 1);
+            Assert.False(IsOut());
+        }
+        // The registry looks for nodes whose lease is over on a timer of its own.
+        for (var i = 0; i < 1000 && !IsOut(); i++)
+        {
+            await Pass(TimeSpan.FromMilliseconds(500), except: 2, distrusted: 1);
+            await Task.Delay(5);
+        }
+        Assert.True(IsOut());
+    }
+
+    [Fact]
     public async Task A_frozen_daemon_on_a_living_host_costs_no_endpoint()
     {
         for (var i = 0; i < 80; i++)
