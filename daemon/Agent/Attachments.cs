@@ -39,6 +39,7 @@ public sealed partial class Attachments(
             Mac = request.Mac,
             Aliases = request.Aliases,
             Weight = request.Weight ?? 1,
+            Health = request.Health,
             Netns = request.Netns,
             NetnsIdentity = identity,
             Interface = request.Interface ?? "eth0",

@@ -55,7 +55,7 @@ internal static class HealthRoutes
                 LiveFlows = flows?[e.Endpoint.Id].Sum(entry => entry.LiveFlows),
                 Connections = Counted(flows?[e.Endpoint.Id].Select(entry => entry.Connections)),
                 Balanced = e.Balanced,
-                Check = service.Health is { } check ? HealthSpecs.Describe(check) : null,
+                Check = HealthTargets.CheckOf(current, e.Endpoint) is { } check ? HealthSpecs.Describe(check) : null,
                 Probers = views?.Probers(e.Endpoint.Id) ?? [],
                 Held = panic && e.Endpoint.State is EndpointState.Unhealthy or EndpointState.Unreachable
                     ? "panic: too few endpoints pass, so all of them are used"

@@ -233,6 +233,8 @@ public sealed record Endpoint
 
     /// <summary>The weight an operator set, 0-65535; what is balanced by also depends on <see cref="State"/>.</summary>
     public int Weight { get; set; } = 1;
+    /// <summary>Its own check, where it differs from its service's; null: the service's.</summary>
+    public HealthCheck? Health { get; init; }
     public IReadOnlyList<string> Aliases { get; set; } = [];
 
     /// <summary>

@@ -98,6 +98,8 @@ public sealed record AttachRequest
     /// <summary>Colon-separated hex; null: one that follows from the address.</summary>
     public string? Mac { get; init; }
     public List<string>? Aliases { get; init; }
+    /// <summary>A check of its own, or settings that change its service's for it; see docs/health.md.</summary>
+    public List<string>? Health { get; init; }
     public int? Weight { get; init; }
     public string? Interface { get; init; }
 
@@ -139,6 +141,8 @@ public sealed record EndpointCreateRequest
     /// <summary>Colon-separated hex; null: one that follows from the address.</summary>
     public string? Mac { get; init; }
     public List<string>? Aliases { get; init; }
+    /// <inheritdoc cref="AttachRequest.Health"/>
+    public List<string>? Health { get; init; }
     public int Weight { get; set; } = 1;
     public string Netns { get; set; } = "";
 
@@ -158,6 +162,9 @@ public sealed record EndpointUpdateRequest
     /// <summary>Name or id of a service of the endpoint's network to be a member of; empty: of none.</summary>
     public string? Service { get; init; }
     public List<string>? Aliases { get; init; }
+
+    /// <summary>Another check of its own, settings alone to change some, or <c>none</c>: its service's again.</summary>
+    public List<string>? Health { get; init; }
 
     /// <summary>Path of the container's namespace; empty: the address stays reserved for a container that is to come.</summary>
     public string? Netns { get; init; }

@@ -10,9 +10,9 @@ public static class HealthTargets
     /// <summary>Whether a service decides by checks when this endpoint gets traffic.</summary>
     public static bool IsChecked(Snapshot snapshot, Endpoint endpoint) => CheckOf(snapshot, endpoint) is not null;
 
-    /// <summary>The check of an endpoint's service; null: none.</summary>
+    /// <summary>An endpoint's own check, or else its service's; null: none.</summary>
     public static HealthCheck? CheckOf(Snapshot snapshot, Endpoint endpoint) =>
-        endpoint is { Kind: EndpointKind.Container, ServiceId: { } service } ? snapshot.Services.GetValueOrDefault(service)?.Health : null;
+        endpoint is { Kind: EndpointKind.Container, ServiceId: { } service } ? endpoint.Health ?? snapshot.Services.GetValueOrDefault(service)?.Health : null;
 
     public static bool NeedsPort(CheckKind kind) => kind is not (CheckKind.Exec or CheckKind.Ttl);
 

@@ -31,6 +31,7 @@ public sealed partial class ClusterRegistry
             Interface = request.Interface is null ? before.Interface : Names.Interface(request.Interface),
             Labels = request.Labels is null ? before.Labels : Names.UserLabels(request.Labels),
         };
+        after = after with { Health = OwnCheck(after.ServiceId is { } of ? draft.Snapshot.Services.GetValueOrDefault(of) : null, request.Health, before.Health) };
         if (Same(before, after))
             return before;
         if (after.State != before.State)
@@ -48,6 +49,21 @@ public sealed partial class ClusterRegistry
             draft.Mark(Keys.ServiceMembers(serviceId), after.Id);
         }
         return after;
+    }
+
+    /// <summary>The check of an endpoint itself; settings alone change the one it has, or else its service's.</summary>
+    /// <returns>Null: its service's counts.</returns>
+    /// <exception cref="RegistryException">400: a word is wrong, no port is known, or there is no service for which a check could decide.</exception>
+    private static HealthCheck? OwnCheck(Service? service, List<string>? words, HealthCheck? before)
+    {
+        if (words is null || words.Count == 0)
+            return service is null ? null : before;
+        if (service is null)
+            throw Refuse.Invalid("health-without-service", "health", words[0], "the endpoint is a member of no service, so no traffic depends on a check", "name its service with --service");
+        var check = HealthSpecs.Parse(words, before ?? service.Health);
+        if (check is not null)
+            CheckHealthPort(service with { Health = check });
+        return check;
     }
 
     private static void ThrowIfNamed(Snapshot snapshot, Network network, string name)

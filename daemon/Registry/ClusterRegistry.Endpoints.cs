@@ -34,7 +34,7 @@ public sealed partial class ClusterRegistry
         var (ip, ip6) = (WantedAddress("ip", request.Ip, 32), WantedAddress("ip6", request.Ip6, 128));
         var isNew = false;
         var written = await WriteAsync(
-            draft => PlanEndpoint(draft, template, request.Network, request.Service, ip, ip6, request.Mac, out isNew), cancel).ConfigureAwait(false);
+            draft => PlanEndpoint(draft, template, request.Network, request.Service, request.Health, ip, ip6, request.Mac, out isNew), cancel).ConfigureAwait(false);
         if (isNew)
             Record(Kinds.Endpoint, "create", template.Name, by, written.Revision, Addresses(written.Value));
         return written;
@@ -89,7 +89,7 @@ public sealed partial class ClusterRegistry
     }
 
     private static Endpoint PlanEndpoint(
-        Draft draft, Endpoint template, string networkReference, string? serviceReference, IPAddress? ip, IPAddress? ip6, string? mac, out bool isNew)
+        Draft draft, Endpoint template, string networkReference, string? serviceReference, List<string>? health, IPAddress? ip, IPAddress? ip6, string? mac, out bool isNew)
     {
         isNew = false;
         if (!draft.Snapshot.Nodes.TryGetValue(template.NodeId, out var node))
@@ -106,6 +106,7 @@ public sealed partial class ClusterRegistry
                 $"activate it with 'overlaynet node activate {node.Name}', or attach on another node");
         var service = string.IsNullOrEmpty(serviceReference) ? null : ServiceOn(draft.Snapshot, network, serviceReference);
         ThrowIfNamed(draft.Snapshot, network, template.Name);
+        template = template with { Health = OwnCheck(service, health, null) };
 
         isNew = true;
         draft.GuardAlive(Keys.Network(network.Id));

@@ -60,6 +60,7 @@ internal sealed class AttachOptions
     private readonly Option<string?> _network, _service, _name, _ip, _ip6, _mac, _interface;
     private readonly Option<string[]> _aliases, _labels;
     private readonly Option<int?> _weight;
+    private readonly HealthOptions _health = new("Check of its own, in place of its service's");
 
     public AttachOptions(Shell shell)
     {
@@ -80,6 +81,7 @@ internal sealed class AttachOptions
     {
         foreach (var option in new Option[] { _network, _service, _name, _ip, _ip6, _mac, _aliases, _weight, _interface, _labels })
             command.Options.Add(option);
+        _health.AddTo(command);
     }
 
     public AttachRequest Request(ParseResult parsed, string netnsPath, bool writeResolvConf) => new()
@@ -93,6 +95,7 @@ internal sealed class AttachOptions
         Mac = parsed.GetValue(_mac),
         Aliases = parsed.GetValue(_aliases) is { Length: > 0 } aliases ? [.. aliases] : null,
         Weight = parsed.GetValue(_weight),
+        Health = _health.Words(parsed),
         Interface = parsed.GetValue(_interface),
         WriteResolvConf = writeResolvConf,
         Labels = Inputs.LabelsOf(parsed.GetValue(_labels)),

@@ -17,6 +17,7 @@ internal static class EndpointCommands
         DrainCommand.Create(shell, Network(shell)),
         State(shell, "activate", EndpointState.Healthy, "Send drained endpoints new connections again"),
         SetWeight(shell),
+        SetHealth(shell),
         Check(shell),
         Objects.Remove(shell, "endpoint", ListPath, "Remove endpoints and what they have in the kernel", "endpoint rm web1", Network(shell)),
     };
@@ -83,6 +84,27 @@ internal static class EndpointCommands
         var command = new CliCommand("check", "Say how an endpoint of this node is, where its service has a ttl check", "endpoint check pass web1", "endpoint check fail web1 --note 'queue is full'") { note, status, reference };
         shell.Action(command, (parsed, api, cancellation) => api.Post(
             $"{ListPath}/{Text.Escape(parsed.GetValue(reference)!)}/check", new CheckWord { Status = parsed.GetValue(status)!, Note = parsed.GetValue(note) }, OverlayNetJson.Default.CheckWord, cancellation));
+        return command;
+    }
+
+    private static CliCommand SetHealth(Shell shell)
+    {
+        var reference = Objects.Reference("ENDPOINT", "endpoint", ListPath, shell);
+        var network = Network(shell);
+        var health = new HealthOptions("Check of its own, or none for its service's again");
+        var command = new CliCommand(
+            "set-health", "Check an endpoint otherwise than its service's others", "endpoint set-health --health http:8080/ready web1", "endpoint set-health --health-interval 1s web1", "endpoint set-health --health none web1")
+        {
+            network, reference,
+        };
+        health.AddTo(command);
+        command.Validators.Add(result =>
+        {
+            if (!health.IsGiven(result))
+                result.AddError(Inputs.Complaint("say which check", "give --health or one of the --health- options"));
+        });
+        shell.Action(command, (parsed, api, cancellation) => Objects.Each(parsed, [parsed.GetValue(reference)!], name =>
+            api.Patch(Objects.PathOf(ListPath, name, parsed, network), new EndpointUpdateRequest { Health = health.Words(parsed) }, OverlayNetJson.Default.EndpointUpdateRequest, cancellation)));
         return command;
     }
 

@@ -160,7 +160,7 @@ internal static class ServiceCommands
         public Option<int?> Drain { get; } = Inputs.Number("--drain", 0, 86400, "How long a drained endpoint's live flows may go on, in seconds", "SECONDS");
         public Option<int?> SlowStart { get; } = Inputs.Number("--slow-start", 0, 86400, "How long an endpoint that has become healthy takes to reach its full weight, in seconds", "SECONDS");
         public Option<string?> Policy { get; } = Inputs.Word("--publish-policy", "Which endpoints published ports lead to: all, or only the ingress node's own", "cluster", "local");
-        public HealthOptions Health { get; } = new();
+        public HealthOptions Health { get; } = new("Check of its endpoints");
         public Option<bool?> NotReady { get; } = new("--publish-not-ready") { Description = "tasks.NAME also lists endpoints that are starting or fail their checks" };
         public Option<string[]> Labels { get; } = Inputs.Labels();
 
