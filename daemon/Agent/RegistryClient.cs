@@ -38,6 +38,14 @@ public sealed partial class RegistryClient(HttpClient http, ManagerSelector sele
         Send(HttpMethod.Patch, $"/v1/endpoints/{id}", request, OverlayNetJson.Default.EndpointUpdateRequest, OverlayNetJson.Default.Endpoint, cancellation);
 
     /// <inheritdoc cref="CreateEndpoint"/>
+    public Task<(Service Service, long Revision)> CreateService(ServiceCreateRequest request, CancellationToken cancellation) =>
+        Send(HttpMethod.Post, "/v1/services", request, OverlayNetJson.Default.ServiceCreateRequest, OverlayNetJson.Default.Service, cancellation);
+
+    /// <inheritdoc cref="CreateEndpoint"/>
+    public Task<(Service Service, long Revision)> UpdateService(string id, ServiceUpdateRequest request, CancellationToken cancellation) =>
+        Send(HttpMethod.Patch, $"/v1/services/{id}", request, OverlayNetJson.Default.ServiceUpdateRequest, OverlayNetJson.Default.Service, cancellation);
+
+    /// <inheritdoc cref="CreateEndpoint"/>
     public Task<(Network Network, long Revision)> CreateNetwork(NetworkCreateRequest request, CancellationToken cancellation) =>
         Send(HttpMethod.Post, "/v1/networks", request, OverlayNetJson.Default.NetworkCreateRequest, OverlayNetJson.Default.Network, cancellation);
 

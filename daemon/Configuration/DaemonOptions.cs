@@ -66,6 +66,9 @@ public sealed class DaemonOptions
 
     /// <summary>Where metrics and service discovery can be read over TCP, by anybody; null: only on the unix socket.</summary>
     public IPEndPoint? MetricsListen { get; set; }
+
+    /// <summary>Where Consul's API is served, for reading and for registering this node's containers; null: nowhere.</summary>
+    public IPEndPoint? ConsulListen { get; set; }
     public LogLevel LogLevel { get; set; } = LogLevel.Information;
     public bool LogJson { get; set; }
 

@@ -39,6 +39,7 @@ public static class OptionKeys
         new("docker.plugin", "path of the socket that serves Docker's network and IPAM driver, named after its file; off: not served", (o, v) => o.DockerPluginSocket = v == "off" ? null : PluginPath(v)),
         new("docker.socket", "path of Docker's API socket, followed for container names, labels and networks", (o, v) => o.DockerSocket = Absolute(v)),
         new("metrics.listen", "address:port that serves /metrics and /v1/sd/prometheus over TCP to anybody who reaches it; off: only the unix socket does", (o, v) => o.MetricsListen = Listen(v)),
+        new("consul.listen", "address:port that serves Consul's read API and registrations of this node's containers, without a password; off: nowhere", (o, v) => o.ConsulListen = Listen(v)),
         new("log.level", "trace, debug, information, warning, error", (o, v) => o.LogLevel = Word<LogLevel>(v)),
         new("log.json", "log one JSON object a line: true or false", (o, v) => o.LogJson = bool.TryParse(v, out var on) ? on : throw new FormatException("say true or false")),
     ];

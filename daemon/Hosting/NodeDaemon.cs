@@ -3,6 +3,7 @@ using OverlayNet.Contracts;
 using OverlayNet.Daemon.Agent;
 using OverlayNet.Daemon.Api;
 using OverlayNet.Daemon.Configuration;
+using OverlayNet.Daemon.Consul;
 using OverlayNet.Daemon.Diagnosis;
 using OverlayNet.Daemon.Managers;
 using OverlayNet.Daemon.Metrics;
@@ -30,7 +31,7 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
     private EventLog? _events;
     private readonly Liveness _liveness = new(time, LongestRound);
     private readonly MetricsPage _metrics = new(time);
-    private WebApplication? _readable;
+    private WebApplication? _readable, _consul;
     private Member? _member;
 
     /// <summary>False: the daemon hangs and should be started anew.</summary>
@@ -54,6 +55,7 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
         await ServeDocker(_local.Lifetime).ConfigureAwait(false);
         await _local.StartAsync().ConfigureAwait(false);
         _readable = await Serve(options.MetricsListen, "metrics.listen", app => ReadableRoutes.Map(app, this)).ConfigureAwait(false);
+        _consul = await Serve(options.ConsulListen, "consul.listen", new ConsulApi(this, time, loggers.CreateLogger<ConsulApi>()).Map).ConfigureAwait(false);
         Log.Ready(_logger, options.Socket, Summary);
     }
 
@@ -192,6 +194,7 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
         foreach (var plugin in _dockerPlugins)
             await plugin.DisposeAsync().ConfigureAwait(false);
         await Close(_readable).ConfigureAwait(false);
+        await Close(_consul).ConfigureAwait(false);
         // Before the sockets close: on a manager the agent reaches the registry by the local one.
         _member?.Agent.ReleaseVips();
         if (_local is not null)

@@ -56,7 +56,7 @@ public sealed class MetricsTests(ReadableCluster readable)
     }
 
     [Fact]
-    public void Prometheus_scrapes_and_discovers_and_keeps_its_targets_without_managers()
+    public void Real_readers_discover_the_backends_and_keep_them_without_managers()
     {
         // The reader asks node 2, a worker: its copy of the registry is what has to last.
         using var prometheus = new Prometheus(readable.Reader, $"""
@@ -71,10 +71,21 @@ public sealed class MetricsTests(ReadableCluster readable)
                 relabel_configs:
                   - {"{"}source_labels: [__meta_overlaynet_endpoint], target_label: endpoint{"}"}
             """);
+        // Debian's Prometheus is built without consul_sd; vmagent has it.
+        using var vmagent = new VmAgent(readable.Reader, $"""
+            global: {"{"}scrape_interval: 1s{"}"}
+            scrape_configs:
+              - job_name: web
+                consul_sd_configs: [{"{"}server: '{readable.Cluster.Nodes[1].Address}:{ReadableCluster.ConsulPort}', services: [web]{"}"}]
+            """);
+        using var haproxy = new HaProxy(readable.Reader, (string)readable.Manager.CliJson("network", "inspect", ReadableCluster.Network)[0]!["gateway4"]!, "_http._tcp.web.app.dc1.overlay.internal");
         string Seen() => string.Join('\n', prometheus.Targets("overlaynet").Concat(prometheus.Targets("web")).Select(target => target.Target.ToJsonString())) + prometheus.Log;
         string[] expected = [.. readable.Backends.Select(backend => $"{backend.Address}:80").Order(StringComparer.Ordinal)];
         Wait.Until("every node is scraped", () => prometheus.Targets("overlaynet").Count(target => target.Health == "up") == 3, seen: Seen);
         Wait.Until("every backend is discovered and scraped", () => prometheus.Targets("web").Where(target => target.Health == "up").Select(target => target.Address).Order(StringComparer.Ordinal).SequenceEqual(expected), seen: Seen);
+        Wait.Until("vmagent finds them", () => vmagent.Up().SequenceEqual(expected), seen: () => vmagent.Log);
+        string[] bare = [.. readable.Backends.Select(backend => backend.Address!).Order(StringComparer.Ordinal)];
+        Wait.Until("HAProxy finds them by SRV", () => haproxy.Servers().SequenceEqual(bare), seen: () => haproxy.Log);
         Wait.Until("its sample is there", () => prometheus.Query("sum by (endpoint) (demo_answer{endpoint=\"web3\"})") is [42], seen: Seen);
 
         readable.Manager.Kill();
@@ -86,6 +97,8 @@ public sealed class MetricsTests(ReadableCluster readable)
             Assert.Equal(expected, prometheus.Targets("web").Select(target => target.Address).Order(StringComparer.Ordinal));
             Assert.All(prometheus.Targets("web"), target => Assert.Equal("up", target.Health));
             Assert.All(asked, failures => Assert.Equal(0, failures));
+            Assert.Equal(expected, vmagent.Up());
+            Assert.Equal(bare, haproxy.Servers());
 
             // Nor does the worker's own restart change it: it begins with what is on its disk.
             readable.Cluster.Nodes[1].Kill();

@@ -7,11 +7,11 @@ namespace OverlayNet.ClusterTests.Readable;
 public sealed class ReadableCluster : IDisposable
 {
     public const string Network = "app";
-    public const int MetricsPort = 7374;
+    public const int MetricsPort = 7374, ConsulPort = 8500;
 
     public ReadableCluster()
     {
-        Cluster = Cluster.Start(3, 4, $"metrics.listen: 0.0.0.0:{MetricsPort}");
+        Cluster = Cluster.Start(3, 4, $"metrics.listen: 0.0.0.0:{MetricsPort}", $"consul.listen: 0.0.0.0:{ConsulPort}");
         try
         {
             Manager.Cli("network", "create", "--subnet", "10.30.0.0/24", "--subnet6", "fd00:30::/64", Network);
@@ -41,6 +41,18 @@ public sealed class ReadableCluster : IDisposable
     /// <summary>What a node answers over TCP, from the reader's place in the overlay.</summary>
     public CommandResult Ask(ClusterNode node, string path) => Reader.Exec("curl", "-s", "-m", "10", $"http://{node.Address}:{MetricsPort}{path}").Succeeded();
 
+    /// <summary>What a node's Consul API answers, with its headers.</summary>
+    public ConsulAnswer Consul(ClusterNode node, string path, params string[] more)
+    {
+        var text = Reader.Exec("curl", ["-s", "-m", "30", "-i", .. more, $"http://{node.Address}:{ConsulPort}{path}"]).Succeeded().Output;
+        var cut = text.IndexOf("\r\n\r\n", StringComparison.Ordinal);
+        var head = text[..cut].Split("\r\n");
+        return new ConsulAnswer(
+            int.Parse(head[0].Split(' ')[1], System.Globalization.CultureInfo.InvariantCulture),
+            head[1..].Select(line => line.Split(": ", 2)).ToDictionary(pair => pair[0], pair => pair[1], StringComparer.OrdinalIgnoreCase),
+            text[(cut + 4)..]);
+    }
+
     public void Dispose() => Cluster.Dispose();
 
     private Container AddBackend(ClusterNode node)
@@ -49,6 +61,13 @@ public sealed class ReadableCluster : IDisposable
         container.Start("python3", "-m", "http.server", "80", "--bind", "0.0.0.0", "--directory", $"{Cluster.Directory}/pages");
         return container;
     }
+}
+
+public sealed record ConsulAnswer(int Status, IReadOnlyDictionary<string, string> Headers, string Body)
+{
+    public JsonNode Json => JsonNode.Parse(Body)!;
+
+    public long Index => long.Parse(Headers["X-Consul-Index"], System.Globalization.CultureInfo.InvariantCulture);
 }
 
 [CollectionDefinition(Name)]
