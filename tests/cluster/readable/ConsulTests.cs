@@ -37,7 +37,7 @@ public sealed class ConsulTests(ReadableCluster readable)
     }
 
     [Fact]
-    public void A_blocking_query_returns_when_its_own_answer_changes()
+    public async Task A_blocking_query_returns_when_its_own_answer_changes()
     {
         var worker = readable.Cluster.Nodes[2];
         var before = readable.Consul(worker, "/v1/health/service/web?passing");
@@ -53,7 +53,7 @@ public sealed class ConsulTests(ReadableCluster readable)
             Assert.Equal("other", readable.Consul(worker, "/v1/catalog/services").Json.AsObject().Select(entry => entry.Key).Single(name => name == "other"));
             Assert.False(watch.IsCompleted);
             readable.Manager.Cli("endpoint", "drain", "--detach", "web2");
-            var after = watch.GetAwaiter().GetResult();
+            var after = await watch;
 
             Assert.Equal(["web1", "web3"], after.Json.AsArray().Select(entry => (string)entry!["Service"]!["Meta"]!["endpoint"]!));
             Assert.True(after.Index > before.Index);
