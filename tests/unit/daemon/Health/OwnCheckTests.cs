@@ -57,7 +57,7 @@ public sealed class OwnCheckTests : IAsyncLifetime
         await _fixture.Registry.CreateServiceAsync(new ServiceCreateRequest { Name = "all", Network = "net" });
         var port = await Assert.ThrowsAsync<RegistryException>(() => _fixture.Registry.CreateEndpointAsync(RegistryFixture.Endpoint("y", service: "all") with { Health = ["tcp"] }));
         Assert.Equal("health-without-port", port.Error.Code);
-        Assert.Empty(_fixture.Registry.Current.Endpoints.Values.Where(e => e.Kind == EndpointKind.Container));
+        Assert.DoesNotContain(_fixture.Registry.Current.Endpoints.Values, e => e.Kind == EndpointKind.Container);
     }
 
     private Task AddAsync(string name, List<string>? health) =>
