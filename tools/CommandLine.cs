@@ -60,6 +60,7 @@ internal static class CommandLine
             JoinCommand.Create(shell),
             LeaveCommand.Create(shell),
             TokenCommand.Create(shell),
+            AuthorityCommand.Create(shell),
             NodeCommands.Create(shell),
             NetworkCommands.Create(shell),
             ServiceCommands.Create(shell),

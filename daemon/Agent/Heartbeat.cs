@@ -21,6 +21,12 @@ public sealed partial class Heartbeat(
     /// <summary>How late the thread woke up last, in milliseconds.</summary>
     public double LatenessMs { get; private set; }
 
+    /// <summary>The latest it ever was, in milliseconds.</summary>
+    public double WorstLatenessMs { get; private set; }
+
+    /// <summary>A manager has answered. Called on the heartbeat's thread: hand over and return.</summary>
+    public event Action<HeartbeatResponse>? Answered;
+
     public void Start()
     {
         _thread = new Thread(Loop) { IsBackground = true, Name = "heartbeat", Priority = ThreadPriority.Highest };
@@ -46,8 +52,12 @@ public sealed partial class Heartbeat(
             var before = Stopwatch.GetTimestamp();
             var early = _wake.WaitOne(interval);
             LatenessMs = early ? 0 : Math.Max(0, (Stopwatch.GetElapsedTime(before) - interval).TotalMilliseconds);
+<<<<<<< HEAD
             if (!early)
                 DaemonInstruments.HeartbeatLateness.Record(LatenessMs / 1000);
+=======
+            WorstLatenessMs = Math.Max(WorstLatenessMs, LatenessMs);
+>>>>>>> 378dafd (Fault schedules over real managers, judged; what they found: late commits resurrect nothing, a full or hung disk holds up no answer, watchers are never thrown back, refusals are confirmed; certificates renewed, CA rotation in two phases, further tokens, audit log; cluster-wide events)
         }
     }
 
@@ -56,7 +66,8 @@ public sealed partial class Heartbeat(
         try
         {
             using var timeout = new CancellationTokenSource(CallTimeout);
-            client.Heartbeat(compose() with { LatenessMs = LatenessMs }, timeout.Token).GetAwaiter().GetResult();
+            var answer = client.Heartbeat(compose() with { LatenessMs = LatenessMs }, timeout.Token).GetAwaiter().GetResult();
+            Answered?.Invoke(answer);
             if (_trouble is not null)
                 Log.Restored(logger);
             _trouble = null;

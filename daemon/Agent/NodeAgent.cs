@@ -34,7 +34,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
     private volatile HostState _host;
     private long _hostReadAt;
 
-    public NodeAgent(DaemonOptions options, Membership membership, RegistryClient registry, EventLog events, TimeProvider time, ILoggerFactory loggers, NodeIdentity? identity = null)
+    public NodeAgent(DaemonOptions options, Membership membership, RegistryClient registry, EventLog events, TimeProvider time, ILoggerFactory loggers, IdentityHolder? identity = null)
     {
         _options = options;
         _time = time;
@@ -79,6 +79,8 @@ internal sealed partial class NodeAgent : IAsyncDisposable
 
     /// <summary>Replaced when the node's role changes; id, name and address stay.</summary>
     public Membership Membership { get; set; }
+    /// <summary>What to say of this node's certificate and the CAs it trusts; null: nothing.</summary>
+    public Func<NodeTrust>? Trust { get; set; }
     public EventLog Events { get; }
     public RegistryClient Registry { get; }
     public SnapshotFollower Follower { get; }
@@ -202,6 +204,8 @@ internal sealed partial class NodeAgent : IAsyncDisposable
             UnderlayMtu = _host.Mtu,
             Features = [.. Features.Where(feature => feature.Present).Select(feature => feature.Name)],
             Version = DaemonVersion.Text,
+            Trust = Trust?.Invoke().Trust ?? "",
+            Issuer = Trust?.Invoke().Issuer ?? "",
         };
     }
 

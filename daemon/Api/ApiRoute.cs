@@ -22,6 +22,7 @@ internal enum Access
 }
 
 /// <param name="Path">In ASP.NET Core's and OpenAPI's common form: <c>/v1/networks/{ref}</c>.</param>
+/// <param name="Quiet">Too frequent for the audit log, and no news: signs of life.</param>
 /// <param name="Query">Names of query parameters with what they mean.</param>
 /// <param name="Request">Null: no body.</param>
 /// <param name="Response">Null: not JSON of one type.</param>
@@ -35,4 +36,5 @@ internal sealed record ApiRoute(
     JsonTypeInfo? Response = null,
     int Success = StatusCodes.Status200OK,
     string ContentType = "application/json",
+    bool Quiet = false,
     params (string Name, string Meaning)[] Query);

@@ -15,7 +15,7 @@ internal static class HealthRoutes
 
     public static IReadOnlyList<ApiRoute> Manager { get; } =
     [
-        new(Post, "/v1/nodes/{id}/health", Access.OwnNode, "Report what a node's checks have found", Report, Default.HealthReport, Default.ProbeTasks),
+        new(Post, "/v1/nodes/{id}/health", Access.OwnNode, "Report what a node's checks have found", Report, Default.HealthReport, Default.ProbeTasks, Quiet: true),
         new(Get, "/v1/nodes/{id}/probes", Access.OwnNode, "Wait until something else is asked of a node", Probes, null, Default.ProbeTasks,
             Query: [("after", "the version the node has")]),
         new(Get, "/v1/endpoints/{ref}/drain", Access.Read, "How far a drain has come", Drain, null, Default.DrainReport,

@@ -39,6 +39,8 @@ public sealed record ManagerApiServices(ClusterRegistry? Registry, ClusterSecret
     /// <summary>Whether what <see cref="ReadFrom"/> gives may be behind.</summary>
     public Func<bool>? CopyIsStale { get; init; }
 
+    /// <summary>Where writes, and whatever is refused to somebody, are recorded; null: nowhere.</summary>
+    public EventLog? Audit { get; init; }
     public TimeProvider Time { get; init; } = TimeProvider.System;
     public ILogger Logger { get; init; } = NullLogger.Instance;
 }
@@ -77,16 +79,35 @@ public static partial class ManagerApi
             // Who is a member cannot be said before the registry is up; the caller has other managers to ask.
             if (services is { Registry: null, Starting: { } starting } && context.Features.Get<LocalCallerFeature>() is null)
                 throw Refuse.Unavailable($"this manager's registry is not up: {starting()}");
-            var caller = route.Access == Access.Anyone
-                ? new CallerIdentity(CallerKind.Anonymous, null)
-                : CallerIdentity.Of(context, services.Current);
-            var call = new ApiCall(context, services, caller);
-            Authorize(route, call);
-            await MarkReadAsync(context, route, services).ConfigureAwait(false);
-            await route.Handle(call).ConfigureAwait(false);
+            if (route.Request is not null)
+                context.Request.EnableBuffering(RequestBody.MaxBytes);
+            var known = services.Registry?.KnownRevision ?? 0;
+            try
+            {
+                await AnswerAsync(context, route, services).ConfigureAwait(false);
+            }
+            catch (RegistryException e) when (services.Registry is { } registry && !context.Response.HasStarted
+                && e.Status is StatusCodes.Status404NotFound or StatusCodes.Status409Conflict or StatusCodes.Status410Gone)
+            {
+                // Refused by what this manager's memory has; another manager may have acknowledged what is missing in it.
+                if (!await registry.ConfirmAsync(context.RequestAborted).ConfigureAwait(false))
+                {
+                    // A read says for itself that it may be behind.
+                    if (route.Method == "GET" && e.Status != StatusCodes.Status410Gone)
+                        throw;
+                    throw Refuse.Unavailable($"without a majority of the managers it cannot be said whether this is so: {e.Error.Message}");
+                }
+                if (registry.KnownRevision == known)
+                    throw;
+                if (context.Request.Body.CanSeek)
+                    context.Request.Body.Position = 0;
+                await AnswerAsync(context, route, services).ConfigureAwait(false);
+            }
+            Audit(context, route, services, context.Response.StatusCode, "");
         }
         catch (RegistryException e)
         {
+            Audit(context, route, services, e.Status, e.Error.Code);
             await RefuseAsync(context, e.Status, e.Error).ConfigureAwait(false);
         }
         catch (BadHttpRequestException e)
@@ -114,6 +135,34 @@ public static partial class ManagerApi
                 Remedy = "see the daemon's log; 'overlaynet doctor' may know more",
             }).ConfigureAwait(false);
         }
+    }
+
+    private static async Task AnswerAsync(HttpContext context, ApiRoute route, ManagerApiServices services)
+    {
+        var caller = route.Access == Access.Anyone
+            ? new CallerIdentity(CallerKind.Anonymous, null)
+            : CallerIdentity.Of(context, services.Current);
+        var call = new ApiCall(context, services, caller);
+        Authorize(route, call);
+        await MarkReadAsync(context, route, services).ConfigureAwait(false);
+        await route.Handle(call).ConfigureAwait(false);
+    }
+
+    /// <summary>Who did what, at which revision, and what came of it. Signs of life are no writes; of reads only those that were refused to somebody count.</summary>
+    private static void Audit(HttpContext context, ApiRoute route, ManagerApiServices services, int status, string code)
+    {
+        if (services.Audit is not { } audit)
+            return;
+        var isRefused = status is StatusCodes.Status401Unauthorized or StatusCodes.Status403Forbidden or StatusCodes.Status410Gone;
+        if (!isRefused && (route.Method == "GET" || route.Quiet))
+            return;
+        var subject = context.Connection.ClientCertificate is { } certificate ? CertificateSubject.Of(certificate) : null;
+        var by = context.Features.Get<LocalCallerFeature>() is not null ? "local"
+            : subject is null ? "anonymous"
+            : $"node {services.Current.Nodes.GetValueOrDefault(subject.NodeId)?.Name ?? subject.NodeId}";
+        var revision = context.Response.Headers[Protocol.RevisionHeader] is [{ } text, ..] && long.TryParse(text, out var written) ? written : 0;
+        audit.Append("audit", route.Method, context.Request.Path + context.Request.QueryString,
+            $"{Names.Text(status)}{(code.Length > 0 ? $" {code}" : "")} by {by} from {context.Connection.RemoteIpAddress?.ToString() ?? "local"}", revision);
     }
 
     private static void Authorize(ApiRoute route, ApiCall call)

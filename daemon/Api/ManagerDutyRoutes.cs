@@ -19,7 +19,7 @@ internal static class ManagerDutyRoutes
         {
             var report = await call.BodyAsync(Default.ManagerReport, strict: false).ConfigureAwait(false);
             await call.AnswerAsync(call.Part.Peers.Take(report), Default.ManagerReport).ConfigureAwait(false);
-        }, Default.ManagerReport, Default.ManagerReport),
+        }, Default.ManagerReport, Default.ManagerReport, Quiet: true),
         new(Post, "/v1/managers/store", Access.Manage, "A place in the store for a new manager", async call =>
         {
             var request = await call.BodyAsync(Default.StoreJoinRequest, strict: false).ConfigureAwait(false);
@@ -27,6 +27,9 @@ internal static class ManagerDutyRoutes
                 throw Refuse.Forbidden(call.By, "it asks for a place in the store for another node", "do this on that node");
             await call.AnswerAsync(await call.Part.Store.AddMemberAsync(request, call.Aborted).ConfigureAwait(false), Default.StoreJoinResponse).ConfigureAwait(false);
         }, Default.StoreJoinRequest, Default.StoreJoinResponse),
+        new(Get, "/v1/managers/events", Access.Read, "What happened at this manager: one JSON object a line", call => EventStream.Answer(call, call.Part.Events),
+            null, OverlayNetJson.Default.ClusterEvent, ContentType: "application/x-ndjson",
+            Query: [("since", "a sequence number, or a duration such as 10m"), ("follow", "true: also what is to come")]),
         new(Post, "/v1/nodes/{ref}/promote", Access.Manage, "Make a worker a manager", call => SetRole(call, NodeRole.Manager), null, OverlayNetJson.Default.Node),
         new(Post, "/v1/nodes/{ref}/demote", Access.Manage, "Make a manager a worker", call => SetRole(call, NodeRole.Worker), null, OverlayNetJson.Default.Node),
         new(Post, "/v1/nodes/{id}/certificate", Access.OwnNode, "A certificate of the node's present role", Certificate, Default.CertificateRequestBody, Default.CertificateResponse),

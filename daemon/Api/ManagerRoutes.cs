@@ -57,7 +57,7 @@ internal static class ManagerRoutes
         new(Delete, "/v1/nodes/{ref}", Access.Manage, "Remove a node and the endpoints on it", RemoveNode, null, Default.Node,
             Query: [("force", "true: also while its daemon runs or it has endpoints")]),
         new(Post, "/v1/nodes/{id}/heartbeat", Access.OwnNode, "Say that a node's daemon lives", Heartbeat,
-            Default.HeartbeatRequest, Default.HeartbeatResponse),
+            Default.HeartbeatRequest, Default.HeartbeatResponse, Quiet: true),
 
         .. VipRoutes.All,
 
@@ -72,7 +72,20 @@ internal static class ManagerRoutes
         new(Get, "/v1/tokens", Access.Manage, "Show the join tokens", ShowTokens, null, Default.TokenBody),
         new(Post, "/v1/tokens/rotate", Access.Manage, "Make new join tokens; the old ones end", RotateTokens, null, Default.TokenBody,
             Query: [("role", "worker or manager; absent: both")]),
-        new(Get, "/v1/ca", Access.Anyone, "The cluster CA's certificate (PEM)", ShowAuthority, ContentType: "application/x-pem-file"),
+        new(Post, "/v1/tokens", Access.Manage, "Make a further join token, which ends by itself", async call => await call.AnswerAsync(
+            await call.Secrets.CreateTokenAsync(await call.BodyAsync(Default.TokenCreateRequest, strict: true).ConfigureAwait(false), call.Aborted).ConfigureAwait(false),
+            Default.TokenInfo).ConfigureAwait(false), Default.TokenCreateRequest, Default.TokenInfo),
+        new(Get, "/v1/tokens/list", Access.Manage, "The join tokens without their secrets", async call => await call.AnswerAsync(
+            await call.Secrets.ListTokensAsync(call.Aborted).ConfigureAwait(false), Default.ListTokenInfo).ConfigureAwait(false), null, Default.ListTokenInfo),
+        new(Delete, "/v1/tokens/{id}", Access.Manage, "End a further join token", async call => await call.AnswerAsync(
+            await call.Secrets.RevokeTokenAsync(call.Route("id"), call.Aborted).ConfigureAwait(false), Default.TokenInfo).ConfigureAwait(false), null, Default.TokenInfo),
+        new(Get, "/v1/ca/rotation", Access.Manage, "How far the replacement of the cluster's CA is", Authority, null, Default.AuthorityReport),
+        new(Post, "/v1/ca/rotate", Access.Manage, "Replace the cluster's CA, in two phases and under way", async call =>
+        {
+            await call.Secrets.RotateAuthorityAsync(call.Aborted).ConfigureAwait(false);
+            await Authority(call).ConfigureAwait(false);
+        }, null, Default.AuthorityReport),
+        new(Get, "/v1/ca", Access.Anyone, "The cluster CA's certificate (PEM); two while it is being replaced", ShowAuthority, ContentType: "application/x-pem-file"),
         new(Post, "/v1/join", Access.Anyone, "Become a member, with a join token", Join, Default.JoinRequest, Default.JoinResponse),
         new(Get, "/v1/openapi.json", Access.Read, "This API's OpenAPI document", ShowDocument),
         .. ManagerDutyRoutes.All,
@@ -209,9 +222,21 @@ internal static class ManagerRoutes
         if (request.NodeId != id)
             throw Refuse.Invalid("invalid-field", "nodeId", request.NodeId, $"the path says {id}", "send the node's own id in both places");
         call.MayActFor(id);
-        await call.AnswerAsync(
-            await call.Registry.HeartbeatAsync(request, call.Aborted).ConfigureAwait(false), Default.HeartbeatResponse).ConfigureAwait(false);
+        var answer = await call.Registry.HeartbeatAsync(request, call.Aborted).ConfigureAwait(false);
+        try
+        {
+            var trust = await call.Secrets.TrustAsync(call.Aborted).ConfigureAwait(false);
+            answer = answer with { Trust = trust.Hash, Issuer = trust.Signer };
+        }
+        catch (RegistryException)
+        {
+            // Without a majority a heartbeat is heard all the same.
+        }
+        await call.AnswerAsync(answer, Default.HeartbeatResponse).ConfigureAwait(false);
     }
+
+    private static async Task Authority(ApiCall call) => await call.AnswerAsync(
+        await call.Secrets.ReportAsync(call.Registry.NodeTrusts(), call.Aborted).ConfigureAwait(false), Default.AuthorityReport).ConfigureAwait(false);
 
     private static async Task Watch(ApiCall call)
     {
@@ -253,7 +278,7 @@ internal static class ManagerRoutes
 
     private static async Task ShowAuthority(ApiCall call)
     {
-        var pem = await call.Secrets.AuthorityPemAsync(call.Aborted).ConfigureAwait(false);
+        var pem = await call.Secrets.TrustPemAsync(call.Aborted).ConfigureAwait(false);
         call.Context.Response.ContentType = "application/x-pem-file";
         await call.Context.Response.WriteAsync(pem, call.Aborted).ConfigureAwait(false);
     }

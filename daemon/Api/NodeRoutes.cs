@@ -63,9 +63,9 @@ internal static class NodeRoutes
         .. ReadableRoutes.For(daemon),
         new(Get, "/v1/doctor", Access.Local, "What is wrong on this node, with evidence and remedy",
             call => call.AnswerAsync(daemon.Doctor(), Default.DoctorReport), null, Default.DoctorReport),
-        new(Get, "/v1/events", Access.Local, "What happened: one JSON object a line", call => Events(call, daemon.RequireAgent().Events),
+        new(Get, "/v1/events", Access.Local, "What happened: one JSON object a line", call => call.Flag("cluster") ? ClusterEvents.Answer(call, daemon) : EventStream.Answer(call, daemon.RequireAgent().Events),
             null, Default.ClusterEvent, ContentType: "application/x-ndjson",
-            Query: [("since", "a sequence number, or a duration such as 10m"), ("follow", "true: also what is to come")]),
+            Query: [("since", "a sequence number, or a duration such as 10m"), ("follow", "true: also what is to come"), ("cluster", "true: of all managers as well, by time; since is a duration then")]),
         new(Get, "/v1/vip-explain", Access.Local, "What this node has to do with its floating VIPs, and why",
             call => call.AnswerAsync(VipExplainer.Explain(daemon.RequireAgent(), call.Query("vip")), Default.ListVipExplanation), null, Default.ListVipExplanation,
             Query: [("vip", "name or id; absent: all")]),
@@ -85,49 +85,4 @@ internal static class NodeRoutes
             return Task.CompletedTask;
         }, Success: StatusCodes.Status204NoContent, Query: [("domain", "only at and below this domain")]),
     ];
-
-    private static async Task Events(ApiCall call, EventLog events)
-    {
-        var kept = Kept(call.Query("since"), events);
-        var response = call.Context.Response;
-        response.ContentType = "application/x-ndjson";
-        foreach (var entry in kept)
-            await Line(response, entry, call.Aborted).ConfigureAwait(false);
-        await response.Body.FlushAsync(call.Aborted).ConfigureAwait(false);
-        if (!call.Flag("follow"))
-            return;
-        await foreach (var entry in events.FollowAsync(kept.Count > 0 ? kept[^1].Sequence : 0, call.Aborted).ConfigureAwait(false))
-        {
-            await Line(response, entry, call.Aborted).ConfigureAwait(false);
-            await response.Body.FlushAsync(call.Aborted).ConfigureAwait(false);
-        }
-    }
-
-    private static IReadOnlyList<ClusterEvent> Kept(string? since, EventLog events)
-    {
-        if (since is null)
-            return events.Since(0);
-        if (long.TryParse(since, NumberStyles.None, CultureInfo.InvariantCulture, out var sequence))
-            return events.Since(sequence);
-        return Duration(since) is { } duration
-            ? events.Since(TimeProvider.System.GetUtcNow() - duration)
-            : throw Refuse.Invalid("invalid-query", "since", since, "it is neither a sequence number nor a duration", "write a number, or 30s, 10m, 2h, 1d");
-    }
-
-    private static async Task Line(HttpResponse response, ClusterEvent entry, CancellationToken cancellation) =>
-        await response.Body.WriteAsync(new ReadOnlyMemory<byte>([.. JsonSerializer.SerializeToUtf8Bytes(entry, Default.ClusterEvent), (byte)'\n']), cancellation).ConfigureAwait(false);
-
-    private static TimeSpan? Duration(string text)
-    {
-        if (text.Length < 2 || !double.TryParse(text[..^1], NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var count))
-            return null;
-        return text[^1] switch
-        {
-            's' => TimeSpan.FromSeconds(count),
-            'm' => TimeSpan.FromMinutes(count),
-            'h' => TimeSpan.FromHours(count),
-            'd' => TimeSpan.FromDays(count),
-            _ => null,
-        };
-    }
 }

@@ -47,6 +47,12 @@ public sealed class DaemonOptions
     /// <summary>How long a manager may be silent before it loses its place in the store, as far as a majority is left without it.</summary>
     public TimeSpan ManagerDeadAfter { get; set; } = TimeSpan.FromHours(1);
 
+    /// <summary>How long the certificates that a manager signs are valid.</summary>
+    public TimeSpan CertificateLife { get; set; } = Security.CertificateAuthority.NodeLife;
+
+    /// <summary>How large a manager's store may grow, in bytes, history included; beyond it is compacted and defragmented.</summary>
+    public long StoreQuota { get; set; } = 4L << 30;
+
     /// <summary>How often a manager backs the registry up by itself; zero: never.</summary>
     public TimeSpan BackupInterval { get; set; } = TimeSpan.FromHours(6);
 

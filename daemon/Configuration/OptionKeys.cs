@@ -33,6 +33,8 @@ public static class OptionKeys
         new("manager.etcdClientPort", "TCP port of a manager's etcd for managers, the same on all of them", (o, v) => o.EtcdClientPort = Port(v)),
         new("manager.etcdPeerPort", "TCP port of a manager's etcd for its peers, the same on all managers", (o, v) => o.EtcdPeerPort = Port(v)),
         new("manager.deadAfter", "seconds after which a silent manager loses its place in the store, if a majority is left without it", (o, v) => o.ManagerDeadAfter = Seconds(v, 10)),
+        new("manager.certificateLife", "how long the certificates of nodes are valid that this manager signs: 90d, 12h, 30m or 60s; default: 730d", (o, v) => o.CertificateLife = Life(v)),
+        new("manager.storeQuota", "bytes that a manager's etcd may grow to, history included, before it is compacted; the same on every manager", (o, v) => o.StoreQuota = long.TryParse(v, NumberStyles.None, CultureInfo.InvariantCulture, out var quota) && quota is >= 16 << 20 and <= 8L << 30 ? quota : throw new FormatException("give a number from 16777216 to 8589934592")),
         new("backup.interval", "seconds between a manager's own backups of the registry; 0: none", (o, v) => o.BackupInterval = v == "0" ? TimeSpan.Zero : Seconds(v, 1)),
         new("backup.keep", "how many of those backups are kept", (o, v) => o.BackupKeep = int.TryParse(v, NumberStyles.None, CultureInfo.InvariantCulture, out var keep) && keep is > 0 and < 10000 ? keep : throw new FormatException("give a number from 1 to 9999")),
         new("vip.balancer", "auto, ipvs, nft or ebpf, for services that do not say", (o, v) => o.Balancer = Word<BalancerKind>(v)),
@@ -64,6 +66,15 @@ public static class OptionKeys
         double.TryParse(value, NumberStyles.Float, CultureInfo.InvariantCulture, out var seconds) && seconds >= least && seconds <= 86400
             ? TimeSpan.FromSeconds(seconds)
             : throw new FormatException(string.Create(CultureInfo.InvariantCulture, $"give seconds from {least} to 86400"));
+
+    private static TimeSpan Life(string value)
+    {
+        var unit = value.Length > 1 ? value[^1] : ' ';
+        var seconds = unit switch { 's' => 1, 'm' => 60, 'h' => 3600, 'd' => 86400, _ => 0 };
+        return seconds > 0 && int.TryParse(value[..^1], NumberStyles.None, CultureInfo.InvariantCulture, out var count) && count > 0 && (long)count * seconds is >= 15 and <= 20L * 365 * 86400
+            ? TimeSpan.FromSeconds((double)count * seconds)
+            : throw new FormatException("give a duration from 15s to 7300d");
+    }
 
     private static string Label(string value)
     {

@@ -37,6 +37,8 @@ public sealed record NodeBeat
     public double AgeMs { get; init; }
     public long AppliedRevision { get; init; }
     public double LatenessMs { get; init; }
+    public string Trust { get; set; } = "";
+    public string Issuer { get; set; } = "";
 }
 
 /// <summary>From a new manager to one that has the store: make room for me.</summary>

@@ -201,6 +201,12 @@ public sealed record HeartbeatRequest
     public int UnderlayMtu { get; init; }
     public IReadOnlyList<string>? Features { get; init; }
     public string Version { get; set; } = "";
+
+    /// <summary>The set of CAs the node trusts; empty: not said.</summary>
+    public string Trust { get; set; } = "";
+
+    /// <summary>The CA of its certificate.</summary>
+    public string Issuer { get; set; } = "";
 }
 
 /// <summary>One answer per heartbeat; a node that is not (or no longer) a member gets 410 and code <c>node-unknown</c>.</summary>
@@ -208,6 +214,12 @@ public sealed record HeartbeatResponse
 {
     public long Revision { get; init; }
     public NodeState State { get; init; }
+
+    /// <summary>The set of CAs that nodes are to trust; null: not said.</summary>
+    public string? Trust { get; init; }
+
+    /// <summary>The CA whose certificate nodes are to have.</summary>
+    public string? Issuer { get; init; }
 }
 
 public sealed record JoinRequest
@@ -264,6 +276,55 @@ public sealed record JoinClusterRequest
     public required string Host { get; init; }
     public IPAddress? Address { get; init; }
     public string? NodeName { get; init; }
+}
+
+/// <summary>A further join token, which ends by itself.</summary>
+public sealed record TokenCreateRequest
+{
+    public NodeRole Role { get; init; }
+
+    /// <summary>Seconds until it ends; 0: an hour.</summary>
+    public long TtlSeconds { get; init; }
+
+    /// <summary>It lets one node in, once.</summary>
+    public bool Once { get; init; }
+}
+
+/// <summary>A join token as managers know it: its secret is shown once, when it is made.</summary>
+public sealed record TokenInfo
+{
+    public required string Id { get; init; }
+    public NodeRole Role { get; init; }
+
+    /// <summary>Null: it does not end by itself.</summary>
+    public DateTimeOffset? ExpiresAt { get; init; }
+    public bool Once { get; init; }
+
+    /// <summary>The node that used it up.</summary>
+    public string? UsedBy { get; init; }
+
+    /// <summary>usable, expired or used.</summary>
+    public string State { get; set; } = "usable";
+
+    /// <summary>In the answer to its creation only.</summary>
+    public string? Token { get; init; }
+}
+
+/// <summary>How far the replacement of the cluster's CA is.</summary>
+public sealed record AuthorityReport
+{
+    /// <summary>stable, trusting or renewing.</summary>
+    public required string Phase { get; init; }
+
+    /// <summary>SHA-256 of the CA that signs.</summary>
+    public required string Signer { get; init; }
+    public DateTimeOffset SignerExpiresAt { get; init; }
+
+    /// <summary>All that are trusted.</summary>
+    public IReadOnlyList<string> Trusted { get; set; } = [];
+
+    /// <summary>Names of the nodes that the next phase waits for.</summary>
+    public IReadOnlyList<string> WaitsFor { get; set; } = [];
 }
 
 public sealed record TokenBody

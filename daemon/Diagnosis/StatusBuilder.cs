@@ -43,7 +43,7 @@ internal static class StatusBuilder
                     Revision = applied,
                     Ok = reachable && !agent.Follower.Stale && agent.Withdrawals.Pending == 0,
                     LastError = !reachable ? "no manager answers; serving the last snapshot" : agent.Follower.Stale ? "the managers have no majority; what is served may be behind" : null,
-                    Detail = $"{agent.Withdrawals.Pending} withdrawals pending, heartbeat {agent.Heartbeat.LatenessMs:0.0} ms late",
+                    Detail = $"{agent.Withdrawals.Pending} withdrawals pending, heartbeat {agent.Heartbeat.LatenessMs:0.0} ms late (at most {agent.Heartbeat.WorstLatenessMs:0})",
                 },
                 .. docker is null ? [] : new[] { docker },
             ],

@@ -26,6 +26,10 @@ internal sealed partial class Member : IAsyncDisposable
     private WebApplication? _remote;
     private ManagerPart? _manager;
     private Task _followRole = Task.CompletedTask;
+    private Task _keepIdentity = Task.CompletedTask;
+    private readonly SemaphoreSlim _identityGate = new(1, 1);
+    private HeartbeatResponse? _told;
+    private TaskCompletionSource _toldAnew = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     private Member(DaemonOptions options, NodeIdentity identity, EventLog events, TimeProvider time, ILoggerFactory loggers)
     {
@@ -36,7 +40,14 @@ internal sealed partial class Member : IAsyncDisposable
         _loggers = loggers;
         _http = new HttpClient(ClusterTls.CreateHandler(() => _identity.Current)) { Timeout = Timeout.InfiniteTimeSpan };
         var selector = new ManagerSelector(Managers, identity.Membership.NodeId, Own, time);
-        Agent = new NodeAgent(options, identity.Membership, new RegistryClient(_http, selector, time), events, time, loggers, identity);
+        Agent = new NodeAgent(options, identity.Membership, new RegistryClient(_http, selector, time), events, time, loggers, _identity);
+        Agent.Trust = () => new NodeTrust(TrustInEffect, _identity.Current.Issuer);
+        Agent.Heartbeat.Answered += answer =>
+        {
+            var before = Interlocked.Exchange(ref _told, answer);
+            if (before?.Trust != answer.Trust || before?.Issuer != answer.Issuer)
+                Interlocked.Exchange(ref _toldAnew, new(TaskCreationOptions.RunContinuationsAsynchronously)).TrySetResult();
+        };
         _copy = new ManagerApiServices(null, null, null)
         {
             ReadFrom = () => Agent.Follower.Current,
@@ -60,6 +71,9 @@ internal sealed partial class Member : IAsyncDisposable
 
     public NodeAgent Agent { get; }
 
+    /// <summary>To managers, with this node's certificate of the moment.</summary>
+    public HttpClient Http => _http;
+
     /// <summary>Null when Docker is not served.</summary>
     public DockerRuntime? Docker { get; private set; }
 
@@ -75,6 +89,7 @@ internal sealed partial class Member : IAsyncDisposable
             member.Agent.Start();
             member.Docker = options.DockerPluginSocket is null ? null : DockerRuntime.Start(options, member.Agent, time, loggers);
             member._followRole = Task.Run(member.FollowRole);
+            member._keepIdentity = Task.Run(member.KeepIdentity);
             return member;
         }
         catch
@@ -96,6 +111,7 @@ internal sealed partial class Member : IAsyncDisposable
     {
         await _stop.CancelAsync().ConfigureAwait(false);
         await _followRole.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await _keepIdentity.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         if (Docker is not null)
             await Docker.DisposeAsync().ConfigureAwait(false);
         await Agent.DisposeAsync().ConfigureAwait(false);
@@ -123,7 +139,7 @@ internal sealed partial class Member : IAsyncDisposable
         _manager = manager;
         await manager.StartAsync(store).ConfigureAwait(false);
         _remote = WebHost.Build(_loggers, kestrel => kestrel.Listen(
-            _identity.Current.Membership.Address, _options.ApiPort, listen => listen.UseHttps(https => ClusterTls.ConfigureServer(https, _identity))));
+            _identity.Current.Membership.Address, _options.ApiPort, listen => listen.UseHttps(https => ClusterTls.ConfigureServer(https, _identity, RefusedCertificate))));
         ManagerApi.Map(_remote, () => Services);
         await _remote.StartAsync().ConfigureAwait(false);
     }
@@ -165,13 +181,21 @@ internal sealed partial class Member : IAsyncDisposable
     private async Task TakeRole(NodeRole role)
     {
         var membership = _identity.Current.Membership;
-        using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
-        var answer = await Agent.Registry.Certificate(membership.NodeId, NodeKeys.CreateRequest(key, membership.NodeName), _stop.Token).ConfigureAwait(false);
-        if (answer.Role != role)
-            return;
-        if (role == NodeRole.Worker)
-            await RemoveManager().ConfigureAwait(false);
-        _identity.Replace(NodeIdentity.Replace(_options.State, membership with { Role = role }, answer.Certificate, key));
+        await _identityGate.WaitAsync(_stop.Token).ConfigureAwait(false);
+        try
+        {
+            using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+            var answer = await Agent.Registry.Certificate(membership.NodeId, NodeKeys.CreateRequest(key, membership.NodeName), _stop.Token).ConfigureAwait(false);
+            if (answer.Role != role)
+                return;
+            if (role == NodeRole.Worker)
+                await RemoveManager().ConfigureAwait(false);
+            _identity.Replace(NodeIdentity.Replace(_options.State, membership with { Role = role }, answer.Certificate, key));
+        }
+        finally
+        {
+            _identityGate.Release();
+        }
         Agent.Membership = _identity.Current.Membership;
         Log.Role(_loggers.CreateLogger<Member>(), role);
         _events.Append("node", role == NodeRole.Manager ? "promote" : "demote", membership.NodeName, "its daemon follows");
@@ -179,8 +203,91 @@ internal sealed partial class Member : IAsyncDisposable
             await StartManager(null).ConfigureAwait(false);
     }
 
+    /// <summary>The CAs that all of this node trusts: its etcd has them from its start.</summary>
+    private string TrustInEffect => _manager?.Store is { Record: not null, Process.Running: not null } store && store.Process.Trust != _identity.Current.TrustHash
+        ? store.Process.Trust
+        : _identity.Current.TrustHash;
+
+    private void RefusedCertificate(System.Security.Cryptography.X509Certificates.X509Certificate2 certificate, string why)
+    {
+        Log.CertificateRefused(_loggers.CreateLogger<Member>(), certificate.Subject, why);
+        _events.Append("node", "certificate-refused", CertificateSubject.Of(certificate)?.NodeId ?? certificate.Subject, why);
+    }
+
+    /// <summary>Trusts the CAs that managers say are to be trusted, and gets a certificate in time, of the CA that signs.</summary>
+    private async Task KeepIdentity()
+    {
+        while (!_stop.IsCancellationRequested)
+        {
+            var toldAnew = Volatile.Read(ref _toldAnew).Task;
+            var pause = TimeSpan.FromSeconds(Math.Clamp(CertificateAuthority.LifeOf(_identity.Current.Certificate).TotalSeconds / 30, 0.5, 60));
+            try
+            {
+                await MendIdentity().ConfigureAwait(false);
+            }
+            catch (Exception e) when (e is RegistryException or IOException or HttpRequestException or CryptographicException)
+            {
+                Log.IdentityNotKept(_loggers.CreateLogger<Member>(), e.Message);
+                pause = RoleRetry;
+            }
+            catch (OperationCanceledException)
+            {
+                return;
+            }
+            await Task.WhenAny(toldAnew, Task.Delay(pause, _time, _stop.Token)).ConfigureAwait(false);
+        }
+    }
+
+    private async Task MendIdentity()
+    {
+        await _identityGate.WaitAsync(_stop.Token).ConfigureAwait(false);
+        try
+        {
+            var told = Volatile.Read(ref _told);
+            if (told?.Trust is { } trust && trust != _identity.Current.TrustHash)
+            {
+                using var response = await Agent.Registry.Forward(() => new HttpRequestMessage(HttpMethod.Get, "/v1/ca"), _stop.Token).ConfigureAwait(false);
+                var pem = await response.EnsureSuccessStatusCode().Content.ReadAsStringAsync(_stop.Token).ConfigureAwait(false);
+                if (TrustBundle.Hash(TrustBundle.Parse(pem)) != trust)
+                    return;
+                _identity.Replace(NodeIdentity.ReplaceAuthorities(_options.State, pem));
+                Log.Trusts(_loggers.CreateLogger<Member>(), _identity.Current.Authorities.Count);
+            }
+            var identity = _identity.Current;
+            // Of a new CA only once all trust it, which is when the managers say that it signs.
+            var isOfAnother = told?.Issuer is { } issuer && told.Trust == identity.TrustHash && issuer != identity.Issuer;
+            if (!isOfAnother && !CertificateAuthority.IsDueForRenewal(identity.Certificate, _time.GetUtcNow()))
+                return;
+            var membership = identity.Membership;
+            using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+            var answer = await Agent.Registry.Certificate(membership.NodeId, NodeKeys.CreateRequest(key, membership.NodeName), _stop.Token).ConfigureAwait(false);
+            // Another role comes with its own certificate.
+            if (answer.Role != membership.Role)
+                return;
+            _identity.Replace(NodeIdentity.Replace(_options.State, membership, answer.Certificate, key));
+            Log.Renewed(_loggers.CreateLogger<Member>(), _identity.Current.Certificate.NotAfter.ToUniversalTime());
+            _events.Append("node", "certificate-renewed", membership.NodeName, $"valid until {_identity.Current.Certificate.NotAfter.ToUniversalTime():u}");
+        }
+        finally
+        {
+            _identityGate.Release();
+        }
+    }
+
     private static partial class Log
     {
+        [LoggerMessage(3, LogLevel.Information, "certificate renewed, valid until {Until:u}")]
+        public static partial void Renewed(ILogger logger, DateTime until);
+
+        [LoggerMessage(4, LogLevel.Information, "the cluster's CA is being replaced: {Count} CAs are trusted now")]
+        public static partial void Trusts(ILogger logger, int count);
+
+        [LoggerMessage(5, LogLevel.Warning, "this node's certificate could not be looked after: {Reason}")]
+        public static partial void IdentityNotKept(ILogger logger, string reason);
+
+        [LoggerMessage(6, LogLevel.Warning, "certificate {Subject} refused: {Why}")]
+        public static partial void CertificateRefused(ILogger logger, string subject, string why);
+
         [LoggerMessage(1, LogLevel.Information, "this node is a {Role} now")]
         public static partial void Role(ILogger logger, NodeRole role);
 

@@ -68,6 +68,9 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
     /// <exception cref="RegistryException">409: this node is not a member.</exception>
     public NodeAgent RequireAgent() => _member?.Agent ?? throw NotMember();
 
+    /// <summary>For requests to managers by name; 409 when this node is no member.</summary>
+    public HttpClient PeerHttp => (_member ?? throw NotMember()).Http;
+
     public StatusReport Status() => _member is { } member
         ? StatusBuilder.Build(member.Agent, member.Registry?.NodeLags(), member.Docker?.Status(_dockerPluginError))
         : new StatusReport { Daemon = "running", Pid = Environment.ProcessId, Version = DaemonVersion.Text };
@@ -90,7 +93,7 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
                     Address = request.Address ?? options.NodeAddress ?? HostFacts.DefaultAddress(),
                     Dc = request.Dc ?? options.Dc,
                     ClusterDomain = request.ClusterDomain ?? options.ClusterDomain,
-                }, options.NodeName, null, time, cancellation).ConfigureAwait(false);
+                }, options.NodeName, null, time, cancellation, options.CertificateLife).ConfigureAwait(false);
             }
             catch
             {

@@ -9,7 +9,8 @@ namespace OverlayNet.Daemon.Managers;
 
 /// <summary>Where a manager's etcd listens, and with which certificate.</summary>
 /// <param name="Name">The member's name: the node's id.</param>
-public sealed record EtcdPlace(string State, string Name, IPAddress Address, int ClientPort, int PeerPort)
+/// <param name="Quota">Bytes that its data may grow to.</param>
+public sealed record EtcdPlace(string State, string Name, IPAddress Address, int ClientPort, int PeerPort, long Quota = 4L << 30)
 {
     public string ClientUrl => $"https://{HostPort.Format(Address, ClientPort)}";
 
@@ -27,7 +28,7 @@ public sealed record EtcdPlace(string State, string Name, IPAddress Address, int
 public sealed class EtcdProcess(EtcdPlace place)
 {
     public const string Program = "etcd";
-    private const string PidFile = "etcd.pid", LogFile = "etcd.log";
+    private const string PidFile = "etcd.pid", LogFile = "etcd.log", TrustFile = "etcd.trust";
     private const long MaxLog = 16 << 20;
     private static readonly TimeSpan StopPatience = TimeSpan.FromSeconds(5), Pause = TimeSpan.FromMilliseconds(20);
 
@@ -77,8 +78,25 @@ public sealed class EtcdProcess(EtcdPlace place)
         foreach (var argument in (string[])["/bin/sh", "-c", "log=$1; shift; exec \"$@\" >>\"$log\" 2>&1 </dev/null", "sh", log, program, .. Flags(record), .. more])
             start.ArgumentList.Add(argument);
         start.Environment["ETCD_UNSUPPORTED_ARCH"] = "arm64";
+        File.WriteAllText(Path.Combine(place.State, TrustFile), TrustBundle.Hash(TrustBundle.Parse(File.ReadAllText(place.AuthorityFile))));
         using var process = Process.Start(start) ?? throw new RegistryStoreException("etcd could not be started");
         File.WriteAllText(Path.Combine(place.State, PidFile), $"{process.Id.ToString(CultureInfo.InvariantCulture)} {StartTime(process.Id)}\n");
+    }
+
+    /// <summary>The CAs it trusts (<see cref="TrustBundle.Hash"/>): those there were when it was started, since it reads its own certificate anew but not these. Empty: unknown.</summary>
+    public string Trust
+    {
+        get
+        {
+            try
+            {
+                return File.ReadAllText(Path.Combine(place.State, TrustFile));
+            }
+            catch (IOException)
+            {
+                return "";
+            }
+        }
     }
 
     /// <summary>Ends it, gently first: a leader hands over.</summary>
@@ -123,7 +141,7 @@ public sealed class EtcdProcess(EtcdPlace place)
         "--peer-client-cert-auth", "--peer-trusted-ca-file", place.AuthorityFile, "--peer-cert-file", place.CertificateFile, "--peer-key-file", place.CertificateFile,
         "--peer-cert-allowed-hostname", CertificateAuthority.ManagerName,
         "--enable-grpc-gateway=false", "--pre-vote", "--heartbeat-interval", "100", "--election-timeout", "1000",
-        "--auto-compaction-mode", "periodic", "--auto-compaction-retention", "1h", "--quota-backend-bytes", "4294967296",
+        "--auto-compaction-mode", "periodic", "--auto-compaction-retention", "1h", "--quota-backend-bytes", place.Quota.ToString(CultureInfo.InvariantCulture),
         "--max-txn-ops", EtcdStore.MaxOperations.ToString(CultureInfo.InvariantCulture),
         "--logger", "zap", "--log-outputs", "stderr", "--log-level", "warn",
     ];

@@ -35,7 +35,8 @@ internal static class FirstRestore
         foreach (var file in Directory.EnumerateFiles(options.State, ManagerStore.DatabaseFile + "*"))
             File.Delete(file);
         var restored = await SqliteStore.CreateAsync(store, identity, ManagerStore.WithWaiting(backup.Content, before.Nodes.Keys.Append(node.Id).Distinct()), cancel).ConfigureAwait(false);
-        using var authority = await new ClusterSecrets(restored, time).AuthorityAsync(cancel).ConfigureAwait(false);
+        var secrets = new ClusterSecrets(restored, time);
+        using var authority = await secrets.AuthorityAsync(cancel).ConfigureAwait(false);
         using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
         var certificate = authority.Sign(NodeKeys.CreateRequest(key, name), new CertificateSubject(node.Id, NodeRole.Manager, identity.ClusterId), name, address);
         var saved = NodeIdentity.Save(options.State, new Membership
@@ -49,7 +50,7 @@ internal static class FirstRestore
             Address = address,
             ApiPort = options.ApiPort,
             Managers = [HostPort.Format(address, options.ApiPort)],
-        }, certificate, key, authority.CertificatePem);
+        }, certificate, key, await secrets.TrustPemAsync(cancel).ConfigureAwait(false));
         return new Result(saved, restored, node,
         [
             $"{request.File}: {backup.Content.Count} keys at revision {backup.Header.Revision} of incarnation {backup.Header.Incarnation}, taken {backup.Header.TakenAt:u} on {backup.Header.Node}",

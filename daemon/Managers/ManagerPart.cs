@@ -17,7 +17,7 @@ internal sealed partial class ManagerPart : IAsyncDisposable
     private readonly DaemonOptions _options;
     private readonly IdentityHolder _identity;
     private readonly NodeAgent _agent;
-    private readonly EventLog _events;
+    private readonly EventLog _events, _audit;
     private readonly TimeProvider _time;
     private readonly ILoggerFactory _loggers;
     private readonly HttpClient _http;
@@ -33,6 +33,7 @@ internal sealed partial class ManagerPart : IAsyncDisposable
         _identity = identity;
         _agent = agent;
         _events = events;
+        _audit = EventLog.Open(options.State, identity.Current.Membership.NodeName, time, fileName: EventLog.AuditFileName);
         _time = time;
         _loggers = loggers;
         _http = new HttpClient(ClusterTls.CreateHandler(() => identity.Current)) { Timeout = Timeout.InfiniteTimeSpan };
@@ -41,6 +42,8 @@ internal sealed partial class ManagerPart : IAsyncDisposable
     }
 
     public ManagerStore Store { get; }
+
+    public EventLog Events => _events;
 
     public ManagerPeers Peers { get; }
 
@@ -185,6 +188,7 @@ internal sealed partial class ManagerPart : IAsyncDisposable
             await desk.DisposeAsync().ConfigureAwait(false);
         if (Registry is { } registry)
             await registry.DisposeAsync().ConfigureAwait(false);
+        _audit.Dispose();
     }
 
     private async Task OpenRegistryAsync()
@@ -197,13 +201,14 @@ internal sealed partial class ManagerPart : IAsyncDisposable
             Events = _events,
             NodeTimeout = _options.UnmanagedAfter,
         }, _stop.Token).ConfigureAwait(false);
-        var secrets = new ClusterSecrets(store, _time);
+        var secrets = new ClusterSecrets(store, _time, _options.CertificateLife);
         var logger = _loggers.CreateLogger<ManagerApiServices>();
         var desk = new HealthDesk(Registry, new HealthDeskOptions(), _events, _time, _loggers.CreateLogger<HealthDesk>());
         desk.Start();
         Volatile.Write(ref _services, new ManagerApiServices(Registry, secrets, new JoinService(Registry, secrets, _events, logger, acceptManagers: EtcdProcess.Find() is not null))
         {
             Part = this,
+            Audit = _audit,
             Desk = desk,
             HealthViews = desk,
             Flows = _agent.Plane.ReadFlows,
@@ -236,17 +241,44 @@ internal sealed partial class ManagerPart : IAsyncDisposable
                 {
                     // A store that can only be read stale: it stays so, unless the others have gone on without it.
                     if (superseded)
-                        await Store.SuperviseAsync([], superseded, _stop.Token).ConfigureAwait(false);
+                        await Store.SuperviseAsync([], superseded, () => false, _stop.Token).ConfigureAwait(false);
                     continue;
                 }
                 var managers = registry.Current.Nodes.Values.Where(n => n.Role == NodeRole.Manager)
                     .Select(n => $"https://{HostPort.Format(n.Address, _options.EtcdPeerPort)}").ToHashSet();
-                await Store.SuperviseAsync(managers, superseded, _stop.Token).ConfigureAwait(false);
+                await Store.SuperviseAsync(managers, superseded, IsTurn, _stop.Token).ConfigureAwait(false);
+                await AdvanceAuthorityAsync(registry).ConfigureAwait(false);
             }
         }
         catch (OperationCanceledException)
         {
             // The daemon stops.
+        }
+    }
+
+    /// <summary>The managers before this one, by id, have restarted their members already.</summary>
+    private bool IsTurn() => Registry is { } registry && registry.Current.Nodes.Values
+        .Where(n => n.Role == NodeRole.Manager && string.CompareOrdinal(n.Id, NodeId) < 0)
+        .All(n => registry.NodeTrusts().Any(t => t.Name == n.Name && t.Said?.Trust == _identity.Current.TrustHash));
+
+    /// <summary>Goes on with the replacement of the CA when no node is waited for any more. Every manager does; the store lets one.</summary>
+    private async Task AdvanceAuthorityAsync(ClusterRegistry registry)
+    {
+        if (Services?.Secrets is not { } secrets)
+            return;
+        try
+        {
+            var trust = await secrets.TrustAsync(_stop.Token).ConfigureAwait(false);
+            if (trust.Phase == AuthorityPhase.Stable || AuthorityRotation.WaitsFor(trust.Phase, trust.Hash, trust.Signer, registry.NodeTrusts()).Count > 0)
+                return;
+            await secrets.AdvanceAuthorityAsync(trust.Phase, _stop.Token).ConfigureAwait(false);
+            _events.Append("ca", trust.Phase == AuthorityPhase.Trusting ? "renewing" : "replaced", trust.Signer, trust.Phase == AuthorityPhase.Trusting
+                ? "every node trusts the new CA: it signs from now on, and the join tokens are new"
+                : "every node has a certificate of the new CA: the old one is not trusted any more");
+        }
+        catch (RegistryException)
+        {
+            // Without a majority, or another manager was faster: looked at again in a second.
         }
     }
 

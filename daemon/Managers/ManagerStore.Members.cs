@@ -133,7 +133,8 @@ internal sealed partial class ManagerStore
     /// </summary>
     /// <param name="managers">Peer addresses that belong to managers, as the registry says.</param>
     /// <param name="superseded">A manager that works says that the registry has been recovered or restored without this one.</param>
-    public async Task SuperviseAsync(IReadOnlyCollection<string> managers, bool superseded, CancellationToken cancel)
+    /// <param name="isTurn">Whether the managers that go first have restarted their members already.</param>
+    public async Task SuperviseAsync(IReadOnlyCollection<string> managers, bool superseded, Func<bool> isTurn, CancellationToken cancel)
     {
         if (!await _gate.WaitAsync(TimeSpan.Zero, cancel).ConfigureAwait(false))
             return;
@@ -152,6 +153,13 @@ internal sealed partial class ManagerStore
                 Process.Start(record);
                 return;
             }
+            if (Process.Trust != _identity.Current.TrustHash && await MayRestartAsync(store, isTurn(), cancel).ConfigureAwait(false))
+            {
+                Log.Step(_logger, "other CAs are to be trusted: etcd is started anew");
+                await Process.StopAsync().ConfigureAwait(false);
+                Process.Start(record);
+                await ServesAsync(record, cancel).ConfigureAwait(false);
+            }
             var status = await store.Client.StatusAsync(new Uri(Place.ClientUrl), cancel).ConfigureAwait(false);
             if (status.IsLearner)
                 await PromoteAsync(store.Client, record, cancel).ConfigureAwait(false);
@@ -167,6 +175,10 @@ internal sealed partial class ManagerStore
             _gate.Release();
         }
     }
+
+    /// <summary>Members are restarted one by one, and none while another is away.</summary>
+    private static async Task<bool> MayRestartAsync(EtcdStore store, bool isTurn, CancellationToken cancel) =>
+        isTurn && (await MembersAsync(store, cancel).ConfigureAwait(false)).All(m => m.Reachable);
 
     private async Task LeadAsync(EtcdStore store, IReadOnlyCollection<string> managers, CancellationToken cancel)
     {

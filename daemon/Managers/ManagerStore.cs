@@ -39,7 +39,7 @@ internal sealed partial class ManagerStore : IAsyncDisposable
         _loggers = loggers;
         _logger = loggers.CreateLogger<ManagerStore>();
         var membership = identity.Current.Membership;
-        Place = new EtcdPlace(options.State, membership.NodeId, membership.Address, options.EtcdClientPort, options.EtcdPeerPort);
+        Place = new EtcdPlace(options.State, membership.NodeId, membership.Address, options.EtcdClientPort, options.EtcdPeerPort, options.StoreQuota);
         Process = new EtcdProcess(Place);
         Record = StoreRecord.Load(options.State);
     }

@@ -10,7 +10,8 @@ namespace OverlayNet.Daemon.Registry;
 /// is slow delays nobody; when it falls out of the kept revisions it gets a snapshot.
 /// </summary>
 /// <param name="stale">Whether the manager has lost its majority.</param>
-internal sealed class ChangeFeed(int revisions, Func<bool>? stale = null)
+/// <param name="confirm">Waits until everything acknowledged by any manager is here; false: it cannot be said, for want of a majority.</param>
+internal sealed class ChangeFeed(int revisions, Func<bool>? stale = null, Func<CancellationToken, Task<bool>>? confirm = null)
 {
     private static readonly TimeSpan LifeSign = TimeSpan.FromSeconds(1);
 
@@ -39,11 +40,23 @@ internal sealed class ChangeFeed(int revisions, Func<bool>? stale = null)
         long? have, long incarnation, TimeProvider time, [EnumeratorCancellation] CancellationToken cancel)
     {
         var next = have + 1;
+        var isUpToDate = confirm is null;
         while (true)
         {
             cancel.ThrowIfCancellationRequested();
             var newest = Volatile.Read(ref _newest);
-            // Of another incarnation, or ahead of us (then what it has is not ours): start over.
+            if (!isUpToDate && incarnation == newest.Incarnation && next > newest.Revision + 1)
+            {
+                // It comes from a manager that is further on. Thrown back to what is known here, it would see what is gone by.
+                isUpToDate = await confirm!(cancel).ConfigureAwait(false);
+                if (isUpToDate)
+                    continue;
+                yield return Line(new WatchMessage { Incarnation = incarnation, Revision = newest.Revision, Stale = true });
+                _log.Read(newest.Revision + 1, out var news);
+                await HappensAsync(news, time, cancel).ConfigureAwait(false);
+                continue;
+            }
+            // Of another incarnation, or ahead of everything there is (then what it has is not ours): start over.
             if (next is null || incarnation != newest.Incarnation || next > newest.Revision + 1)
             {
                 (next, incarnation) = (newest.Revision + 1, newest.Incarnation);

@@ -39,11 +39,14 @@ public readonly record struct Written<T>(T Value, long Revision);
 public sealed partial class ClusterRegistry : IAsyncDisposable
 {
     private const int MaxAttempts = 100;
-    private const int MaxChunk = 20;
+    private const int MaxChunk = 20, MaxForgotten = 200;
     private static readonly TimeSpan WriteTimeout = TimeSpan.FromSeconds(15);
     private static readonly TimeSpan StaleAfter = TimeSpan.FromSeconds(4);
     private static readonly TimeSpan RetryAfterStoreError = TimeSpan.FromMilliseconds(200);
     private static readonly TimeSpan SweepPeriod = TimeSpan.FromSeconds(30);
+
+    /// <summary>How long it is kept in mind that an object was deleted: longer than any request can be on its way.</summary>
+    private static readonly TimeSpan KeepGone = TimeSpan.FromHours(1);
 
     private readonly IRegistryStore _store;
     private readonly ClusterRegistryOptions _options;
@@ -63,7 +66,7 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
         _store = store;
         _options = options;
         _liveness = new NodeLiveness(options.Time, options.NodeTimeout);
-        Feed = new ChangeFeed(options.FeedRevisions, () => IsStale);
+        Feed = new ChangeFeed(options.FeedRevisions, () => IsStale, ConfirmAsync);
     }
 
     /// <summary>The newest registry this manager knows.</summary>
@@ -135,8 +138,15 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
         }
     }
 
+    /// <summary>The newest revision of the store that memory shows, that of changes nobody follows included.</summary>
+    internal long KnownRevision => Leases.Revision;
+
     /// <summary>The heartbeats that come to this manager.</summary>
     public IReadOnlyList<NodeBeat> OwnBeats() => _liveness.Own();
+
+    /// <summary>What each node last said of the CAs it trusts, by name.</summary>
+    internal IEnumerable<(string Name, Security.NodeTrust? Said)> NodeTrusts() => Current.Nodes.Values.Select(node =>
+        (node.Name, _liveness.Last(node.Id) is { } beat ? new Security.NodeTrust(beat.Trust, beat.Issuer) : (Security.NodeTrust?)null));
 
     /// <summary>Takes what another manager has heard.</summary>
     public void HeardElsewhere(IEnumerable<NodeBeat> beats)
@@ -174,6 +184,7 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
 
     private async Task<Written<T>> WriteWithinAsync<T>(Func<Draft, T> plan, CancellationToken cancel)
     {
+        Written<T>? perhaps = null;
         for (var attempt = 0; attempt < MaxAttempts; attempt++)
         {
             cancel.ThrowIfCancellationRequested();
@@ -187,6 +198,12 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
                 try
                 {
                     value = plan(draft);
+                }
+                catch (RegistryException e) when (perhaps is { } removed && e.Status == StatusCodes.Status404NotFound)
+                {
+                    // What an attempt with an unknown result was to remove is gone: that attempt was it.
+                    draft.ReleasePending();
+                    return removed with { Revision = _state.Revision };
                 }
                 catch
                 {
@@ -211,6 +228,8 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
                 await ReachAsync(incarnation, revision, cancel).ConfigureAwait(false);
                 if (result.Outcome == CommitOutcome.Committed)
                     return new Written<T>(value, revision);
+                if (result.Outcome == CommitOutcome.Unknown)
+                    perhaps = new Written<T>(value, revision);
             }
             catch (RegistryStoreException e)
             {
@@ -343,7 +362,7 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
             Feed.Signal();
     }
 
-    /// <summary>Forgets freed addresses whose quarantine is long over.</summary>
+    /// <summary>Forgets freed addresses whose quarantine is long over, and deletions of long ago.</summary>
     private async Task SweepAsync()
     {
         using var timer = new PeriodicTimer(SweepPeriod, _options.Time);
@@ -354,12 +373,26 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
                 while ((await WriteAsync(ForgetFreed, _stop.Token).ConfigureAwait(false)).Value == MaxChunk)
                 {
                 }
+                while ((await WriteAsync(ForgetGone, _stop.Token).ConfigureAwait(false)).Value == MaxForgotten)
+                {
+                }
             }
             catch (Exception e) when (e is RegistryException or OperationCanceledException)
             {
                 Log.SweepPutOff(_options.Logger, e.Message);
             }
         }
+    }
+
+    private static int ForgetGone(Draft draft)
+    {
+        var old = draft.State.Gone.Where(gone => draft.NowUnixMs - gone.Value > KeepGone.TotalMilliseconds).Select(gone => gone.Key).Take(MaxForgotten).ToList();
+        foreach (var key in old)
+        {
+            draft.GuardUnchanged(key);
+            draft.Release(key);
+        }
+        return old.Count;
     }
 
     private int ForgetFreed(Draft draft)

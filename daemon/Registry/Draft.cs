@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Net;
 using System.Text;
 using System.Text.Json;
@@ -73,11 +74,12 @@ internal sealed class Draft(RegistryState state, long nowUnixMs, TimeSpan quaran
 
     public void Put(FloatingVip vip) => Put(Keys.Vip(vip.Id), vip, OverlayNetJson.Default.FloatingVip);
 
-    /// <summary>Deletes an object, provided that it is still as it was.</summary>
+    /// <summary>Deletes an object, provided that it is still as it was, and leaves word of it.</summary>
     public void Delete(string key)
     {
         GuardUnchanged(key);
         _deletes.Add(key);
+        Mark(Keys.Gone(key), NowUnixMs.ToString(CultureInfo.InvariantCulture));
     }
 
     /// <summary>
@@ -167,6 +169,8 @@ internal sealed class Draft(RegistryState state, long nowUnixMs, TimeSpan quaran
     private void Put<T>(string key, T value, JsonTypeInfo<T> type)
     {
         GuardUnchanged(key);
+        if (State.Key(key).Mod == 0)
+            GuardUnchanged(Keys.Gone(key));
         Write(key, JsonSerializer.SerializeToUtf8Bytes(value, type));
     }
 

@@ -9,16 +9,30 @@ namespace OverlayNet.Daemon.Registry;
 /// What happened, for people to read later: numbered events, one JSON line each, in a file of the state directory that is
 /// renamed to <c>.1</c> when it is full. Safe for concurrent use.
 /// </summary>
-/// <remarks>An event is handed to the kernel at once, not to the disk: a power cut may lose the newest.</remarks>
+/// <remarks>
+/// A thread of its own writes: a disk that hangs or is full holds up nobody. What it does not take is kept and tried again; a crash
+/// may lose the newest.
+/// </remarks>
 public sealed class EventLog : IDisposable
 {
     public const string FileName = "events.ndjson";
+
+    /// <summary>Who wrote what to the registry, and what was refused to whom.</summary>
+    public const string AuditFileName = "audit.ndjson";
 
     private readonly string _path;
     private readonly string _node;
     private readonly long _maxBytes;
     private readonly TimeProvider _time;
-    private readonly Lock _lock = new();
+    private static readonly TimeSpan Retry = TimeSpan.FromSeconds(1), Patience = TimeSpan.FromSeconds(2);
+
+    /// <summary>Events that wait for the disk; beyond that the oldest are dropped, which shows as a gap in the numbers.</summary>
+    private const int MostWaiting = 10_000;
+    private readonly Lock _lock = new(), _fileLock = new();
+    private readonly Queue<ClusterEvent> _waiting = new();
+    private readonly AutoResetEvent _wake = new(false);
+    private readonly Thread _writer;
+    private volatile bool _stopping;
     private FileStream _file;
     private TaskCompletionSource _appended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private long _sequence;
@@ -32,14 +46,16 @@ public sealed class EventLog : IDisposable
         _sequence = Math.Max(LastSequence(Older), LastSequence(path));
         _file = OpenToAppend(path);
         DropTornLine();
+        _writer = new Thread(Write) { IsBackground = true, Name = "events" };
+        _writer.Start();
     }
 
     private string Older => _path + ".1";
 
     /// <param name="node">The name of this node, in every event.</param>
     /// <param name="maxBytes">Two files of at most this size are kept.</param>
-    public static EventLog Open(string stateDirectory, string node, TimeProvider? time = null, long maxBytes = 8 << 20) =>
-        new(Path.Combine(stateDirectory, FileName), node, maxBytes, time ?? TimeProvider.System);
+    public static EventLog Open(string stateDirectory, string node, TimeProvider? time = null, long maxBytes = 8 << 20, string fileName = FileName) =>
+        new(Path.Combine(stateDirectory, fileName), node, maxBytes, time ?? TimeProvider.System);
 
     public ClusterEvent Append(string kind, string action, string name, string message = "", long revision = 0)
     {
@@ -56,13 +72,23 @@ public sealed class EventLog : IDisposable
                 Message = message,
                 Revision = revision,
             };
-            _file.Write([.. JsonSerializer.SerializeToUtf8Bytes(recorded, OverlayNetJson.Default.ClusterEvent), (byte)'\n']);
-            _file.Flush();
-            if (_file.Length >= _maxBytes)
-                Rotate();
+            _waiting.Enqueue(recorded);
+            if (_waiting.Count > MostWaiting)
+                _waiting.Dequeue();
+            _wake.Set();
             Interlocked.Exchange(ref _appended, new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously))
                 .TrySetResult();
             return recorded;
+        }
+    }
+
+    /// <summary>The number of the newest event; 0: none yet.</summary>
+    public long Last
+    {
+        get
+        {
+            lock (_lock)
+                return _sequence;
         }
     }
 
@@ -87,10 +113,16 @@ public sealed class EventLog : IDisposable
         }
     }
 
+    /// <summary>Writes what waits, as far as the disk takes it.</summary>
     public void Dispose()
     {
-        lock (_lock)
-            _file.Dispose();
+        _stopping = true;
+        _wake.Set();
+        // A disk that hangs must not hold up the daemon's end.
+        if (!_writer.Join(Patience))
+            return;
+        _file.Dispose();
+        _wake.Dispose();
     }
 
     /// <summary>Reads a state directory's events without a running daemon.</summary>
@@ -102,8 +134,65 @@ public sealed class EventLog : IDisposable
 
     private List<ClusterEvent> Read(Func<ClusterEvent, bool> wanted)
     {
-        lock (_lock)
-            return [.. Lines(Older).Concat(Lines(_path)).Where(wanted)];
+        lock (_fileLock)
+        {
+            var written = Lines(Older).Concat(Lines(_path)).ToList();
+            lock (_lock)
+                return [.. written.Concat(_waiting.Where(e => written.Count == 0 || e.Sequence > written[^1].Sequence)).Where(wanted)];
+        }
+    }
+
+    private void Write()
+    {
+        while (true)
+        {
+            ClusterEvent? next;
+            lock (_lock)
+                _waiting.TryPeek(out next);
+            if (next is null)
+            {
+                if (_stopping)
+                    return;
+                _wake.WaitOne();
+                continue;
+            }
+            if (!TryWrite(next))
+            {
+                if (_stopping)
+                    return;
+                _wake.WaitOne(Retry);
+                continue;
+            }
+            lock (_lock)
+            {
+                // It may have been dropped meanwhile.
+                if (_waiting.TryPeek(out var first) && first.Sequence == next.Sequence)
+                    _waiting.Dequeue();
+            }
+        }
+    }
+
+    private bool TryWrite(ClusterEvent recorded)
+    {
+        lock (_fileLock)
+        {
+            var before = _file.Length;
+            try
+            {
+                _file.Write([.. JsonSerializer.SerializeToUtf8Bytes(recorded, OverlayNetJson.Default.ClusterEvent), (byte)'\n']);
+                _file.Flush();
+                if (_file.Length >= _maxBytes)
+                    Rotate();
+                return true;
+            }
+            catch (IOException)
+            {
+                // Half a line would be taken for a crash's; full disks are told of by those who cannot work without one.
+                _file.SetLength(before);
+                _file.Position = before;
+                return false;
+            }
+        }
     }
 
     private static IEnumerable<ClusterEvent> Lines(string path)

@@ -25,8 +25,17 @@ internal static class Keys
     /// <summary>The last VNI given out.</summary>
     public const string LastVni = "alloc-vni";
 
+    /// <summary>
+    /// When an object was deleted, in UNIX milliseconds; guarded by creations. A creation whose answer was lost may be carried out late,
+    /// after it has been repeated and the object deleted again: then it finds this, and does nothing.
+    /// </summary>
+    public const string GonePrefix = "gone/";
+
     public const string AddressPrefix = "idx/addr/";
     public const string AllocationPrefix = "alloc/";
+
+    /// <param name="key">The object's key.</param>
+    public static string Gone(string key) => $"{GonePrefix}{key}";
 
     public static string Node(string id) => $"{Kinds.Node}/{id}";
 

@@ -93,5 +93,5 @@ internal static class Names
             bits == 32 ? "write it as 10.96.0.10" : "write it as fd00::10");
     }
 
-    public static string Text(int value) => value.ToString(CultureInfo.InvariantCulture);
+    public static string Text(long value) => value.ToString(CultureInfo.InvariantCulture);
 }

@@ -15,19 +15,19 @@ internal sealed class NodeLiveness(TimeProvider time, TimeSpan timeout)
     private long _lastLook = time.GetTimestamp();
 
     /// <param name="Direct">Sent to this manager, not told by another.</param>
-    internal sealed record Beat(long At, long AppliedRevision, double LatenessMs, bool Direct = true);
+    internal sealed record Beat(long At, long AppliedRevision, double LatenessMs, string Trust, string Issuer, bool Direct = true);
 
     /// <summary>How often <see cref="Silent"/> has to be asked.</summary>
     public TimeSpan LookEvery => timeout / 30;
 
     public void Heard(HeartbeatRequest heartbeat) =>
-        _beats[heartbeat.NodeId] = new Beat(time.GetTimestamp(), heartbeat.AppliedRevision, heartbeat.LatenessMs);
+        _beats[heartbeat.NodeId] = new Beat(time.GetTimestamp(), heartbeat.AppliedRevision, heartbeat.LatenessMs, heartbeat.Trust, heartbeat.Issuer);
 
     /// <summary>Takes what another manager has heard, unless something newer is known.</summary>
     public void HeardElsewhere(NodeBeat beat)
     {
         var at = time.GetTimestamp() - (long)(beat.AgeMs / 1000 * time.TimestampFrequency);
-        var told = new Beat(at, beat.AppliedRevision, beat.LatenessMs, Direct: false);
+        var told = new Beat(at, beat.AppliedRevision, beat.LatenessMs, beat.Trust, beat.Issuer, Direct: false);
         _beats.AddOrUpdate(beat.NodeId, told, (_, known) => known.At >= at ? known : told);
     }
 
@@ -39,7 +39,7 @@ internal sealed class NodeLiveness(TimeProvider time, TimeSpan timeout)
         {
             var age = time.GetElapsedTime(beat.At);
             if (beat.Direct && age < timeout * 2)
-                beats.Add(new NodeBeat { NodeId = id, AgeMs = age.TotalMilliseconds, AppliedRevision = beat.AppliedRevision, LatenessMs = beat.LatenessMs });
+                beats.Add(new NodeBeat { NodeId = id, AgeMs = age.TotalMilliseconds, AppliedRevision = beat.AppliedRevision, LatenessMs = beat.LatenessMs, Trust = beat.Trust, Issuer = beat.Issuer });
         }
         return beats;
     }

@@ -17,6 +17,7 @@ internal readonly record struct KeyRevisions(long Create, long Mod);
 internal sealed class RegistryState
 {
     private readonly Dictionary<string, KeyRevisions> _keys = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, long> _gone = new(StringComparer.Ordinal);
     private readonly Dictionary<string, AddressTable> _addresses = new(StringComparer.Ordinal);
 
     public Snapshot Snapshot { get; private set; } = Snapshot.Empty;
@@ -38,6 +39,9 @@ internal sealed class RegistryState
 
     public IReadOnlyDictionary<string, AddressTable> AddressTables => _addresses;
 
+    /// <summary>Keys of objects that were deleted, and when, in UNIX milliseconds.</summary>
+    public IReadOnlyDictionary<string, long> Gone => _gone;
+
     public KeyRevisions Key(string key) => _keys.GetValueOrDefault(key);
 
     public AddressTable Addresses(string networkId)
@@ -51,6 +55,7 @@ internal sealed class RegistryState
     public void Load(StoreIdentity identity, RangePage all)
     {
         _keys.Clear();
+        _gone.Clear();
         foreach (var table in _addresses.Values)
             table.Entries.Clear();
         LastVni = 0;
@@ -133,6 +138,14 @@ internal sealed class RegistryState
             _keys.Remove(change.Key);
         else
             _keys[change.Key] = new KeyRevisions(change.Value.CreateRevision, change.Value.ModRevision);
+        if (change.Key.StartsWith(Keys.GonePrefix, StringComparison.Ordinal))
+        {
+            if (change.Value is null)
+                _gone.Remove(change.Key);
+            else
+                _gone[change.Key] = long.Parse(change.Value.Value.Span, CultureInfo.InvariantCulture);
+            return null;
+        }
         if (change.Key == Keys.LastVni && change.Value is not null)
             LastVni = int.Parse(change.Value.Value.Span, CultureInfo.InvariantCulture);
         if (change.Key == Keys.Recovery)

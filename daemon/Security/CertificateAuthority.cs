@@ -59,14 +59,23 @@ public sealed class CertificateAuthority : IDisposable
     private readonly X509Certificate2 _root;
     private readonly TimeProvider _time;
 
-    private CertificateAuthority(X509Certificate2 root, TimeProvider time)
+    private readonly TimeSpan _nodeLife;
+
+    private CertificateAuthority(X509Certificate2 root, TimeProvider time, TimeSpan? nodeLife)
     {
         _root = root;
         _time = time;
+        _nodeLife = nodeLife ?? NodeLife;
     }
 
-    /// <summary>How long a node's certificate is valid.</summary>
+    /// <summary>How long a node's certificate is valid unless it is set otherwise.</summary>
     public static TimeSpan NodeLife { get; } = TimeSpan.FromDays(2 * 365);
+
+    /// <summary>The life a certificate was given, without what it was dated back.</summary>
+    public static TimeSpan LifeOf(X509Certificate2 certificate) => certificate.NotAfter - certificate.NotBefore - Backdated;
+
+    /// <summary>A third of its life is left, or less: time for another.</summary>
+    public static bool IsDueForRenewal(X509Certificate2 certificate, DateTimeOffset now) => certificate.NotAfter - now < LifeOf(certificate) / 3;
 
     /// <summary>A DNS name in managers' certificates alone (no node can be called so): the store lets in who has it.</summary>
     public const string ManagerName = "manager.overlaynet";
@@ -87,11 +96,12 @@ public sealed class CertificateAuthority : IDisposable
         request.CertificateExtensions.Add(new X509KeyUsageExtension(X509KeyUsageFlags.KeyCertSign | X509KeyUsageFlags.CrlSign, true));
         request.CertificateExtensions.Add(new X509SubjectKeyIdentifierExtension(request.PublicKey, false));
         var now = time.GetUtcNow();
-        return new CertificateAuthority(request.CreateSelfSigned(now - Backdated, now + RootLife), time);
+        return new CertificateAuthority(request.CreateSelfSigned(now - Backdated, now + RootLife), time, null);
     }
 
-    public static CertificateAuthority Load(string certificatePem, string keyPem, TimeProvider time) =>
-        new(X509Certificate2.CreateFromPem(certificatePem, keyPem), time);
+    /// <param name="nodeLife">How long the certificates it signs are valid; null: <see cref="NodeLife"/>.</param>
+    public static CertificateAuthority Load(string certificatePem, string keyPem, TimeProvider time, TimeSpan? nodeLife = null) =>
+        new(X509Certificate2.CreateFromPem(certificatePem, keyPem), time, nodeLife);
 
     public string ExportKeyPem()
     {
@@ -148,7 +158,7 @@ public sealed class CertificateAuthority : IDisposable
         names.AddIpAddress(address);
         request.CertificateExtensions.Add(names.Build());
         var now = _time.GetUtcNow();
-        var end = now + NodeLife;
+        var end = now + _nodeLife;
         using var signed = request.Create(
             _root, now - Backdated, end < _root.NotAfter ? end : _root.NotAfter, RandomNumberGenerator.GetBytes(16));
         return signed.ExportCertificatePem();

@@ -14,10 +14,11 @@ public static class ClusterInit
     /// last: without it the node is no member, and the same again goes on where a crash ended the first try.
     /// </summary>
     /// <param name="node">What this node knows of itself; id, name, data centre, role, address and port are set here.</param>
+    /// <param name="certificateLife">Of this node's certificate; null: the usual.</param>
     /// <exception cref="RegistryException">Bad input (400), or the store is a cluster already (409).</exception>
     public static async Task<NodeIdentity> RunAsync(
         IRegistryStore store, string stateDirectory, InitRequest request, string defaultName, Node? node = null,
-        TimeProvider? time = null, CancellationToken cancel = default)
+        TimeProvider? time = null, CancellationToken cancel = default, TimeSpan? certificateLife = null)
     {
         time ??= TimeProvider.System;
         if (NodeIdentity.Exists(stateDirectory))
@@ -42,7 +43,7 @@ public static class ClusterInit
             CreatedAtUnixMs = time.GetUtcNow().ToUnixTimeMilliseconds(),
         };
         await CreateAsync(store, cluster, time, cancel).ConfigureAwait(false);
-        using var authority = await new ClusterSecrets(store, time).AuthorityAsync(cancel).ConfigureAwait(false);
+        using var authority = await new ClusterSecrets(store, time, certificateLife).AuthorityAsync(cancel).ConfigureAwait(false);
         var registry = await ClusterRegistry.StartAsync(store, new ClusterRegistryOptions { Time = time }, cancel).ConfigureAwait(false);
         await using (registry.ConfigureAwait(false))
         {

@@ -20,13 +20,19 @@ public static class ClusterTls
     public static void ConfigureServer(HttpsConnectionAdapterOptions options, NodeIdentity identity) => ConfigureServer(options, new IdentityHolder(identity));
 
     /// <inheritdoc cref="ConfigureServer(HttpsConnectionAdapterOptions, NodeIdentity)"/>
-    public static void ConfigureServer(HttpsConnectionAdapterOptions options, IdentityHolder holder)
+    /// <param name="refused">Told of certificates that are not taken, and why.</param>
+    public static void ConfigureServer(HttpsConnectionAdapterOptions options, IdentityHolder holder, Action<X509Certificate2, string>? refused = null)
     {
-        var identity = holder.Current;
         options.ServerCertificateSelector = (_, _) => holder.Current.Certificate;
         options.SslProtocols = SslProtocols.Tls13;
         options.ClientCertificateMode = ClientCertificateMode.AllowCertificate;
-        options.ClientCertificateValidation = (certificate, _, _) => MemberOf(certificate, identity.Authority) is not null;
+        options.ClientCertificateValidation = (certificate, _, _) =>
+        {
+            if (MemberOf(certificate, holder.Current.Authorities) is not null)
+                return true;
+            refused?.Invoke(certificate, certificate.NotAfter < DateTime.Now ? $"it expired at {certificate.NotAfter.ToUniversalTime():u}" : "it is not of this cluster's CA");
+            return false;
+        };
         options.CheckCertificateRevocation = false;
     }
 
@@ -36,35 +42,30 @@ public static class ClusterTls
     /// <summary>For a member whose certificate may be replaced: connections made from then on show the new one.</summary>
     public static SocketsHttpHandler CreateHandler(Func<NodeIdentity> identity)
     {
-        var handler = CreateHandler(identity().Authority);
+        var handler = Handler(certificate => MemberOf(certificate, identity().Authorities) is { Role: NodeRole.Manager });
         handler.SslOptions.LocalCertificateSelectionCallback = (_, _, _, _, _) => identity().Certificate;
         return handler;
     }
 
     /// <summary>For a member's requests to any other member.</summary>
-    public static SocketsHttpHandler CreatePeerHandler(NodeIdentity identity)
+    public static SocketsHttpHandler CreatePeerHandler(IdentityHolder identity)
     {
-        var handler = Handler(certificate => MemberOf(certificate, identity.Authority) is not null);
-        handler.SslOptions.LocalCertificateSelectionCallback = (_, _, _, _, _) => identity.Certificate;
+        var handler = Handler(certificate => MemberOf(certificate, identity.Current.Authorities) is not null);
+        handler.SslOptions.LocalCertificateSelectionCallback = (_, _, _, _, _) => identity.Current.Certificate;
         return handler;
     }
 
     /// <summary>For a node that has no certificate yet but knows the CA: talks to managers of that CA only.</summary>
     public static SocketsHttpHandler CreateHandler(X509Certificate2 authority) => Handler((certificate) =>
-        MemberOf(certificate, authority) is { Role: NodeRole.Manager });
+        MemberOf(certificate, [authority]) is { Role: NodeRole.Manager });
 
     /// <summary>For fetching the CA's certificate, which is public and checked by its fingerprint: nothing secret may be sent.</summary>
     public static SocketsHttpHandler CreateUnverifiedHandler() => Handler(_ => true);
 
-    /// <returns>Who a certificate belongs to; null: not a valid one of this CA's cluster.</returns>
-    public static CertificateSubject? MemberOf(X509Certificate2 certificate, X509Certificate2 authority)
+    /// <returns>Who a certificate belongs to; null: not a valid one of these CAs' cluster.</returns>
+    public static CertificateSubject? MemberOf(X509Certificate2 certificate, IEnumerable<X509Certificate2> authorities)
     {
-        using var chain = new X509Chain();
-        chain.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
-        chain.ChainPolicy.CustomTrustStore.Add(authority);
-        chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
-        chain.ChainPolicy.DisableCertificateDownloads = true;
-        if (!chain.Build(certificate) || CertificateSubject.Of(certificate) is not { } subject)
+        if (TrustBundle.Issuer(certificate, authorities) is not { } authority || CertificateSubject.Of(certificate) is not { } subject)
             return null;
         // The CA signs for one cluster only; compared all the same, so that a copied CA key is not enough to mix two.
         return authority.SubjectName.EnumerateRelativeDistinguishedNames()

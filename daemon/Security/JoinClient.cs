@@ -61,7 +61,7 @@ public static class JoinClient
                 HasEtcd = Managers.EtcdProcess.Find() is not null,
             };
             var answer = await PostAsync(manager, authority, request, timeout.Token).ConfigureAwait(false);
-            Check(answer, authority, key);
+            Check(answer, key);
             return NodeIdentity.Save(
                 stateDirectory,
                 new Membership
@@ -76,7 +76,7 @@ public static class JoinClient
                     ApiPort = details.ApiPort,
                     Managers = answer.Managers.Count > 0 ? answer.Managers : [manager.ToString()],
                 },
-                answer.Certificate, key, authority.ExportCertificatePem());
+                answer.Certificate, key, answer.Ca);
         }
         catch (Exception e) when (e is HttpRequestException or SocketException || (e is OperationCanceledException && !cancel.IsCancellationRequested))
         {
@@ -103,19 +103,16 @@ public static class JoinClient
         using var http = new HttpClient(Patient(ClusterTls.CreateUnverifiedHandler()));
         using var response = await http.GetAsync(new Uri(manager.ToUri(), "/v1/ca"), cancel).ConfigureAwait(false);
         var pem = await response.Content.ReadAsStringAsync(cancel).ConfigureAwait(false);
-        X509Certificate2? authority = null;
         try
         {
-            authority = X509Certificate2.CreateFromPem(pem);
+            // Whoever is in between could add a CA of its own: only the one that the token names is trusted.
+            if (TrustBundle.Parse(pem).FirstOrDefault(ca => CryptographicOperations.FixedTimeEquals(ca.GetCertHash(HashAlgorithmName.SHA256), token.Fingerprint)) is { } authority)
+                return authority;
         }
         catch (CryptographicException)
         {
             // Not a certificate: refused below like a wrong one.
         }
-        if (authority is not null
-            && CryptographicOperations.FixedTimeEquals(authority.GetCertHash(HashAlgorithmName.SHA256), token.Fingerprint))
-            return authority;
-        authority?.Dispose();
         throw Refuse.Invalid("ca-mismatch", "host", manager.ToString(),
             "its CA is not the one the token names: it is another cluster, or somebody in between; nothing secret was sent",
             "check the host, and fetch a fresh token with 'overlaynet token worker' on a manager of the right cluster");
@@ -142,11 +139,11 @@ public static class JoinClient
         }
     }
 
-    private static void Check(JoinResponse answer, X509Certificate2 authority, ECDsa key)
+    private static void Check(JoinResponse answer, ECDsa key)
     {
         using var certificate = X509Certificate2.CreateFromPem(answer.Certificate);
         using var signed = certificate.GetECDsaPublicKey();
-        if (ClusterTls.MemberOf(certificate, authority) is not { } subject || subject.NodeId != answer.NodeId || subject.Role != answer.Role
+        if (ClusterTls.MemberOf(certificate, TrustBundle.Parse(answer.Ca)) is not { } subject || subject.NodeId != answer.NodeId || subject.Role != answer.Role
             || signed is null || !signed.ExportSubjectPublicKeyInfo().AsSpan().SequenceEqual(key.ExportSubjectPublicKeyInfo()))
             throw new HttpRequestException("the manager answered with a certificate that is not this node's");
     }

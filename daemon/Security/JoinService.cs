@@ -21,18 +21,9 @@ public sealed partial class JoinService(
     {
         if (Math.Abs(request.ProtocolVersion - Protocol.Version) > 1)
             throw ProtocolRefusal.Of(request.ProtocolVersion);
-        if (await secrets.RoleOfAsync(request.Token, cancel).ConfigureAwait(false) is not { } role)
-        {
-            Log.TokenRefused(_logger, from, request.NodeName);
-            events?.Append(Kinds.Node, "join-refused", request.NodeName, $"wrong token, from {from}");
-            throw new RegistryException(StatusCodes.Status403Forbidden, new ErrorBody
-            {
-                Code = "token-invalid",
-                Message = "token: this cluster does not accept it; it may have been rotated, or be another cluster's",
-                Field = "token",
-                Remedy = "ask a manager for the current one with 'overlaynet token worker'",
-            });
-        }
+        var verdict = await secrets.JudgeAsync(request.Token, cancel).ConfigureAwait(false);
+        if (verdict.Role is not { } role)
+            throw Refused(request, from, verdict.Problem);
         if (role == NodeRole.Manager && !acceptManagers)
             throw Refuse.Conflict("one-manager", "token", "manager", "this manager cannot take in another: there is no etcd on its machine",
                 "install it there (apt-get install etcd-server), or join as a worker, with the token of 'overlaynet token show worker'");
@@ -62,7 +53,17 @@ public sealed partial class JoinService(
             throw Refuse.Invalid("invalid-csr", "csr", null, $"it cannot be signed: {e.Message}",
                 "send a PKCS#10 request (PEM) for an ECDSA P-256 key");
         }
-        await registry.RegisterNodeAsync(node, $"token from {from}", cancel).ConfigureAwait(false);
+        if (verdict.OnceId is { } once && !await secrets.UseUpAsync(once, node.Name, cancel).ConfigureAwait(false))
+            throw Refused(request, from, "it let in one node and is used up");
+        try
+        {
+            await registry.RegisterNodeAsync(node, $"token from {from}", cancel).ConfigureAwait(false);
+        }
+        catch (RegistryException) when (verdict.OnceId is not null)
+        {
+            await secrets.GiveBackAsync(verdict.OnceId, CancellationToken.None).ConfigureAwait(false);
+            throw;
+        }
         Log.Joined(_logger, node.Name, node.Id, role, from);
         var current = registry.Current;
         return new JoinResponse
@@ -73,7 +74,7 @@ public sealed partial class JoinService(
             Dc = node.Dc,
             Role = role,
             Certificate = certificate,
-            Ca = authority.CertificatePem,
+            Ca = await secrets.TrustPemAsync(cancel).ConfigureAwait(false),
             Managers = [.. current.Nodes.Values.Where(n => n.Role == NodeRole.Manager).Select(n => HostPort.Format(n.Address, n.ApiPort))],
         };
     }
@@ -82,10 +83,23 @@ public sealed partial class JoinService(
     private Node? Rebuilt(JoinRequest request) => registry.Current.Nodes.Values.FirstOrDefault(node =>
         node.Name == request.NodeName && node.Address.Equals(request.Address) && (node.State != NodeState.Ready || registry.SinceHeard(node.Id) >= SilentBefore));
 
+    private RegistryException Refused(JoinRequest request, string from, string why)
+    {
+        Log.TokenRefused(_logger, from, request.NodeName, why);
+        events?.Append(Kinds.Node, "join-refused", request.NodeName, $"wrong token, from {from}: {why}");
+        return new RegistryException(StatusCodes.Status403Forbidden, new ErrorBody
+        {
+            Code = "token-invalid",
+            Message = $"token: this cluster does not accept it; {why}",
+            Field = "token",
+            Remedy = "ask a manager for the current one with 'overlaynet token show worker', or for a further one with 'overlaynet token create worker'",
+        });
+    }
+
     private static partial class Log
     {
-        [LoggerMessage(Level = LogLevel.Warning, Message = "Join refused: wrong token from {From}, calling itself {Node}")]
-        public static partial void TokenRefused(ILogger logger, string from, string node);
+        [LoggerMessage(Level = LogLevel.Warning, Message = "Join refused: wrong token from {From}, calling itself {Node}: {Why}")]
+        public static partial void TokenRefused(ILogger logger, string from, string node, string why);
 
         [LoggerMessage(Level = LogLevel.Information, Message = "Node {Node} ({NodeId}) joined as {Role} from {From}")]
         public static partial void Joined(ILogger logger, string node, string nodeId, NodeRole role, string from);

@@ -39,11 +39,13 @@ public sealed class NodeIdentity : IDisposable
 
     private const UnixFileMode OwnerOnly = UnixFileMode.UserRead | UnixFileMode.UserWrite;
 
-    private NodeIdentity(Membership membership, X509Certificate2 certificate, X509Certificate2 authority)
+    private NodeIdentity(Membership membership, X509Certificate2 certificate, IReadOnlyList<X509Certificate2> authorities)
     {
         Membership = membership;
         Certificate = certificate;
-        Authority = authority;
+        Authorities = authorities;
+        TrustHash = TrustBundle.Hash(authorities);
+        Issuer = TrustBundle.Issuer(certificate, authorities) is { } issuer ? TrustBundle.Fingerprint(issuer) : "";
     }
 
     public Membership Membership { get; }
@@ -51,8 +53,14 @@ public sealed class NodeIdentity : IDisposable
     /// <summary>With its private key.</summary>
     public X509Certificate2 Certificate { get; }
 
-    /// <summary>The cluster's CA.</summary>
-    public X509Certificate2 Authority { get; }
+    /// <summary>The cluster's CA; two while it is being replaced.</summary>
+    public IReadOnlyList<X509Certificate2> Authorities { get; }
+
+    /// <inheritdoc cref="TrustBundle.Hash"/>
+    public string TrustHash { get; }
+
+    /// <summary>The CA of <see cref="Certificate"/> (<see cref="TrustBundle.Fingerprint"/>); empty: it was of none of them, or not valid any more, when it was read.</summary>
+    public string Issuer { get; }
 
     /// <summary>Whether this node is a member of a cluster, be its identity readable or not.</summary>
     public static bool Exists(string stateDirectory) => Directory.Exists(Path.Combine(stateDirectory, Folder));
@@ -71,7 +79,7 @@ public sealed class NodeIdentity : IDisposable
             return new NodeIdentity(
                 membership,
                 X509Certificate2.CreateFromPemFile(Path.Combine(folder, CertificateFile)),
-                X509CertificateLoader.LoadCertificateFromFile(Path.Combine(folder, AuthorityFile)));
+                TrustBundle.Parse(File.ReadAllText(Path.Combine(folder, AuthorityFile))));
         }
         catch (Exception e) when (e is IOException or JsonException or CryptographicException)
         {
@@ -111,6 +119,13 @@ public sealed class NodeIdentity : IDisposable
         return Load(stateDirectory)!;
     }
 
+    /// <summary>Trusts other CAs from now on.</summary>
+    public static NodeIdentity ReplaceAuthorities(string stateDirectory, string authoritiesPem)
+    {
+        ReplaceFile(Path.Combine(stateDirectory, Folder, AuthorityFile), Encoding.ASCII.GetBytes(authoritiesPem));
+        return Load(stateDirectory)!;
+    }
+
     /// <summary>Forgets the membership, as 'overlaynet leave' does.</summary>
     public static void Delete(string stateDirectory)
     {
@@ -128,7 +143,8 @@ public sealed class NodeIdentity : IDisposable
     public void Dispose()
     {
         Certificate.Dispose();
-        Authority.Dispose();
+        foreach (var authority in Authorities)
+            authority.Dispose();
     }
 
     private static void ReplaceFile(string path, byte[] content)

@@ -20,11 +20,17 @@ internal static partial class EventsCommand
                 result.AddError(Inputs.Complaint($"--since '{token.Value}' is neither a sequence number nor a duration", "give a number such as 120, or a duration such as 30s, 10m, 2h or 1d"));
         });
         var follow = new Option<bool>("--follow", "-f") { Description = "Go on as events happen" };
-        var command = new CliCommand("events", "Show what happened on this node and in the cluster", "events --since 10m", "events --follow --json") { since, follow };
+        var cluster = new Option<bool>("--cluster", "-c") { Description = "Also what is recorded at the managers: every write to the registry, in one stream by time" };
+        var command = new CliCommand("events", "Show what happened on this node and in the cluster", "events --since 10m", "events --cluster --follow", "events --follow --json") { since, follow, cluster };
+        command.Validators.Add(result =>
+        {
+            if (result.GetValue(cluster) && result.GetValue(since) is { } number && char.IsAsciiDigit(number[^1]))
+                result.AddError(Inputs.Complaint($"--since '{number}' is a number of one node's events", "with --cluster give a duration such as 10m"));
+        });
         shell.Action(command, async (parsed, api, cancellation) =>
         {
             var output = parsed.InvocationConfiguration.Output;
-            var path = "/v1/events" + Text.Query(("since", parsed.GetValue(since)), ("follow", parsed.GetValue(follow) ? "true" : null));
+            var path = "/v1/events" + Text.Query(("since", parsed.GetValue(since)), ("follow", parsed.GetValue(follow) ? "true" : null), ("cluster", parsed.GetValue(cluster) ? "true" : null));
             await foreach (var line in api.Lines(path, cancellation).ConfigureAwait(false))
             {
                 // JSON stays one object a line: a stream has no end to wait for.

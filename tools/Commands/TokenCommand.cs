@@ -10,9 +10,9 @@ internal static class TokenCommand
 {
     private static readonly string[] Roles = ["worker", "manager"];
 
-    public static Command Create(Shell shell) => new CliCommand("token", "Show or replace the tokens that new nodes join with", "token show", "token rotate worker")
+    public static Command Create(Shell shell) => new CliCommand("token", "Show or replace the tokens that new nodes join with", "token show", "token rotate worker", "token create --once worker")
     {
-        Show(shell), Rotate(shell),
+        Show(shell), Rotate(shell), Further(shell), List(shell), Revoke(shell),
     };
 
     private static CliCommand Show(Shell shell)
@@ -40,6 +40,58 @@ internal static class TokenCommand
                 Shell.WriteJson(parsed.InvocationConfiguration.Output, body);
             else
                 Print(parsed, body, parsed.GetValue(role), quiet: false);
+        });
+        return command;
+    }
+
+    private static CliCommand Further(Shell shell)
+    {
+        var role = Role("What it makes of a node", ArgumentArity.ExactlyOne);
+        var ttl = Inputs.Number("--ttl", 1, 366 * 86400, "Seconds until it ends; default: an hour", "SECONDS");
+        var once = new Option<bool>("--once") { Description = "It lets in one node, once" };
+        var command = new CliCommand("create", "Make a further token, which ends by itself; its secret is shown this once", "token create worker", "token create --once --ttl 600 manager") { role, ttl, once };
+        shell.Action(command, async (parsed, api, cancellation) =>
+        {
+            var body = await api.Post("/v1/tokens", new TokenCreateRequest
+            {
+                Role = parsed.GetValue(role) == "manager" ? NodeRole.Manager : NodeRole.Worker,
+                TtlSeconds = parsed.GetValue(ttl) ?? 0,
+                Once = parsed.GetValue(once),
+            }, OverlayNetJson.Default.TokenCreateRequest, cancellation).ConfigureAwait(false);
+            var output = parsed.InvocationConfiguration.Output;
+            if (shell.WantsJson(parsed))
+            {
+                Shell.WriteJson(output, body);
+                return;
+            }
+            var made = ApiClient.Parse(body, OverlayNetJson.Default.TokenInfo);
+            output.WriteLine($"To add a {Text.Word(made.Role)}{(made.Once ? ", one" : "")}, until {made.ExpiresAt?.ToLocalTime():u}: overlaynet join --token {made.Token} HOST");
+        });
+        return command;
+    }
+
+    private static CliCommand List(Shell shell)
+    {
+        var command = new CliCommand("ls", "List the tokens, without their secrets", "token ls");
+        command.Aliases.Add("list");
+        shell.Read(command, _ => "/v1/tokens/list", (parsed, body) =>
+        {
+            var table = new Table("ID", "ROLE", "STATE", "EXPIRES", "ONCE", "USED BY");
+            foreach (var token in ApiClient.Parse(body, OverlayNetJson.Default.ListTokenInfo))
+                table.Add(token.Id, Text.Word(token.Role), token.State, token.ExpiresAt is { } at ? $"{at.ToLocalTime():yyyy-MM-dd HH:mm:ss}" : "when rotated", token.Once ? "yes" : "no", Text.Or(token.UsedBy ?? ""));
+            table.Write(parsed.InvocationConfiguration.Output);
+        });
+        return command;
+    }
+
+    private static CliCommand Revoke(Shell shell)
+    {
+        var id = new Argument<string>("ID") { Description = "Of a further token, as 'token ls' shows it" };
+        var command = new CliCommand("revoke", "End a further token at once; members stay", "token revoke 1a2b3c4d") { id };
+        shell.Action(command, async (parsed, api, cancellation) =>
+        {
+            await api.Delete($"/v1/tokens/{Text.Escape(parsed.GetValue(id)!)}", cancellation).ConfigureAwait(false);
+            parsed.InvocationConfiguration.Output.WriteLine(parsed.GetValue(id));
         });
         return command;
     }

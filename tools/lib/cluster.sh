@@ -17,6 +17,7 @@
 #   PREFIXout     the outside host: eth0 192.0.2.254 and 2001:db8:2::fe, beyond it 198.51.100.1 and 2001:db8:51::1 (on lo)
 #   PREFIXNAME    containers
 # Files: DIR/prefix, DIR/owner (pid and start time, or '-'), DIR/underlay, DIR/nodes/N/{config.yaml,api.sock,state/,daemon.log,daemon.pid},
+#   DIR/nodes/N/environment (variables of the daemon, NAME=VALUE a line; optional),
 #   DIR/processes/NAME.{pid,log}, DIR/containers.
 # OVERLAYNET_OUT is where overlaynetd and overlaynet are (default: out/ of this tree).
 
@@ -115,11 +116,12 @@ YAML
 }
 
 cluster_start() {
-    local dir=$1 n=$2 node=$1/nodes/$2 prefix i
+    local dir=$1 n=$2 node=$1/nodes/$2 prefix i environment=()
     prefix=$(cluster_prefix "$dir")
     rm -f "$node/api.sock"
+    [ ! -e "$node/environment" ] || mapfile -t environment <"$node/environment"
     # nsenter, not 'ip netns exec': the daemon needs the host's mounts to pin namespaces in.
-    setsid nsenter --net="/run/netns/${prefix}n$n" "$CLUSTER_OUT/overlaynetd" --config "$node/config.yaml" >>"$node/daemon.log" 2>&1 </dev/null &
+    setsid nsenter --net="/run/netns/${prefix}n$n" env "${environment[@]}" "$CLUSTER_OUT/overlaynetd" --config "$node/config.yaml" >>"$node/daemon.log" 2>&1 </dev/null &
     echo $! >"$node/daemon.pid"
     # Its end is nothing for the shell to report.
     disown $!
@@ -212,6 +214,8 @@ cluster_down() {
     local dir=$1 prefix n id name file
     [ -d "$dir" ] || return 0
     prefix=$(cluster_prefix "$dir")
+    # A frozen file system would hold everything that follows.
+    awk '{ print $5 }' /proc/self/mountinfo | grep -F "$dir/nodes/" | grep '/state$' | xargs -r -n 1 fsfreeze --unfreeze 2>/dev/null
     for file in "$dir"/processes/*.pid; do [ -e "$file" ] && cluster_end "$file" KILL; done
     for n in $(ls "$dir/nodes"); do cluster_kill "$dir" "$n"; done
     cluster_end_runtimes "$dir"
@@ -227,6 +231,7 @@ cluster_down() {
     done
     cluster_remove_namespace "${prefix}out"
     cluster_remove_namespace "${prefix}lan"
+    awk '{ print $5 }' /proc/self/mountinfo | grep -F "$dir/nodes/" | sort -r | xargs -r -n 1 umount -l
     rm -rf "$dir"
 }
 

@@ -17,7 +17,7 @@ namespace OverlayNet.Daemon.Agent.FloatingVips;
 internal sealed partial class PromisePeers : IPromisePeers, IAsyncDisposable
 {
     private const string Path = "/v1/vip-promises";
-    private readonly NodeIdentity _identity;
+    private readonly IdentityHolder _identity;
     private readonly SnapshotFollower _follower;
     private readonly ILoggerFactory _loggers;
     private readonly ILogger _logger;
@@ -25,7 +25,7 @@ internal sealed partial class PromisePeers : IPromisePeers, IAsyncDisposable
     private Func<string, FencedVip?> _vips = _ => null;
     private WebApplication? _listener;
 
-    public PromisePeers(NodeIdentity identity, SnapshotFollower follower, ILoggerFactory loggers)
+    public PromisePeers(IdentityHolder identity, SnapshotFollower follower, ILoggerFactory loggers)
     {
         (_identity, _follower, _loggers) = (identity, follower, loggers);
         _logger = loggers.CreateLogger<PromisePeers>();
@@ -43,9 +43,9 @@ internal sealed partial class PromisePeers : IPromisePeers, IAsyncDisposable
         if (_listener is not null)
             return;
         _vips = vips;
-        var port = PortOf(_identity.Membership.ApiPort);
+        var port = PortOf(_identity.Current.Membership.ApiPort);
         var listener = WebHost.Build(_loggers, kestrel => kestrel.Listen(
-            _identity.Membership.Address, port, listen => listen.UseHttps(https => ClusterTls.ConfigureServer(https, _identity))));
+            _identity.Current.Membership.Address, port, listen => listen.UseHttps(https => ClusterTls.ConfigureServer(https, _identity))));
         listener.MapPost(Path, AnswerAsync);
         listener.StartAsync().GetAwaiter().GetResult();
         _listener = listener;
@@ -111,7 +111,7 @@ internal sealed partial class PromisePeers : IPromisePeers, IAsyncDisposable
             .WaitAsync(context.RequestAborted).ConfigureAwait(false);
         await ApiCall.WriteAsync(context.Response, new VipPromiseAnswer
         {
-            Peer = _identity.Membership.NodeId,
+            Peer = _identity.Current.Membership.NodeId,
             Round = answer.Round,
             Granted = answer.Granted,
             Incarnation = answer.Known.Incarnation,

@@ -14,13 +14,17 @@ public sealed class ManagersCluster : IDisposable
     public const string Network = "app";
 
     /// <param name="workers">Nodes after the three managers.</param>
-    public ManagersCluster(int workers = 1, bool managers = true)
+    /// <param name="settings">Further lines of every daemon's configuration.</param>
+    public ManagersCluster(int workers = 1, bool managers = true, string settings = "")
     {
         Cluster = Cluster.Lay(3 + workers);
         try
         {
             foreach (var node in Cluster.Nodes)
+            {
+                File.AppendAllText($"{node.Directory}/config.yaml", settings);
                 node.Start();
+            }
             Nodes[0].Cli("init", "--address", Nodes[0].Address, "--name", "node1");
             if (managers)
             {
@@ -81,7 +85,8 @@ public sealed class NodeApi : IDisposable
 {
     private readonly HttpClient _http;
 
-    public NodeApi(ClusterNode node)
+    /// <param name="timeout">Of a call; null: 20 s.</param>
+    public NodeApi(ClusterNode node, TimeSpan? timeout = null)
     {
         var socket = node.Socket;
         _http = new HttpClient(new SocketsHttpHandler
@@ -95,8 +100,34 @@ public sealed class NodeApi : IDisposable
         })
         {
             BaseAddress = new Uri("http://localhost"),
-            Timeout = TimeSpan.FromSeconds(20),
+            Timeout = timeout ?? TimeSpan.FromSeconds(20),
         };
+    }
+
+    /// <returns>With the revision at which the write can be seen; 0 when there is none.</returns>
+    public async Task<(HttpStatusCode Status, JsonNode? Body, long Revision)> WriteAsync(HttpMethod method, string path, JsonNode? body = null)
+    {
+        using var request = new HttpRequestMessage(method, path);
+        if (body is not null)
+            request.Content = JsonContent.Create(body);
+        using var response = await _http.SendAsync(request);
+        var text = await response.Content.ReadAsStringAsync();
+        var revision = response.Headers.TryGetValues(OverlayNet.Contracts.Protocol.RevisionHeader, out var header) ? long.Parse(header.First(), CultureInfo.InvariantCulture) : 0;
+        return (response.StatusCode, text.Length == 0 ? null : JsonNode.Parse(text), revision);
+    }
+
+    /// <summary>The lines of a stream, as they come.</summary>
+    public async IAsyncEnumerable<string> LinesAsync(string path, [System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken cancel)
+    {
+        using var response = await _http.GetAsync(path, HttpCompletionOption.ResponseHeadersRead, cancel);
+        if (!response.IsSuccessStatusCode)
+            yield break;
+        using var reader = new StreamReader(await response.Content.ReadAsStreamAsync(cancel));
+        while (await reader.ReadLineAsync(cancel) is { } line)
+        {
+            if (line.Length > 0)
+                yield return line;
+        }
     }
 
     public async Task<(HttpStatusCode Status, JsonNode? Body, string Read)> SendAsync(HttpMethod method, string path, JsonNode? body = null)

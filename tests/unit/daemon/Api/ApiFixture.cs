@@ -80,7 +80,7 @@ public sealed class ApiFixture : IAsyncDisposable
 
     /// <summary>A client over TLS with a node's certificate; null: without one.</summary>
     public HttpClient Node(NodeIdentity? identity) => new(
-        identity is null ? ClusterTls.CreateHandler(Identity.Authority) : ClusterTls.CreateHandler(identity))
+        identity is null ? ClusterTls.CreateHandler(Identity.Authorities[0]) : ClusterTls.CreateHandler(identity))
     { BaseAddress = Tls };
 
     public async Task<NodeIdentity> JoinAsync(string name, byte address, string? token = null)

@@ -179,7 +179,7 @@ public sealed class JoinTests
         await using var other = await ApiFixture.StartAsync();
         using var stranger = await other.JoinAsync("w1", 11);
         // Trusts the server, so that only the server's judgement of the client counts.
-        using var handler = ClusterTls.CreateHandler(mine.Identity.Authority);
+        using var handler = ClusterTls.CreateHandler(mine.Identity.Authorities[0]);
         handler.SslOptions.LocalCertificateSelectionCallback = (_, _, _, _, _) => stranger.Certificate;
         using var http = new HttpClient(handler) { BaseAddress = mine.Tls };
         await Assert.ThrowsAnyAsync<HttpRequestException>(() => http.GetAsync("/v1/networks"));
@@ -190,8 +190,8 @@ public sealed class JoinTests
     {
         await using var f = await ApiFixture.StartAsync();
         using var worker = await f.JoinAsync("w1", 11);
-        Assert.Equal(NodeRole.Worker, ClusterTls.MemberOf(worker.Certificate, f.Identity.Authority)!.Role);
-        Assert.Equal(NodeRole.Manager, ClusterTls.MemberOf(f.Identity.Certificate, worker.Authority)!.Role);
+        Assert.Equal(NodeRole.Worker, ClusterTls.MemberOf(worker.Certificate, f.Identity.Authorities)!.Role);
+        Assert.Equal(NodeRole.Manager, ClusterTls.MemberOf(f.Identity.Certificate, worker.Authorities)!.Role);
     }
 
     [Fact]
@@ -226,7 +226,7 @@ public sealed class JoinTests
         Assert.Equal("already-initialised", other.Error.Code);
         using var again = await ClusterInit.RunAsync(f.Store, f.Directory.Path, new InitRequest { Address = IPAddress.Parse("192.0.2.1") }, "manager");
         Assert.Equal(f.Identity.Membership.NodeId, again.Membership.NodeId);
-        Assert.Equal(f.Identity.Authority.Thumbprint, again.Authority.Thumbprint);
+        Assert.Equal(f.Identity.TrustHash, again.TrustHash);
         Assert.Equal(token, (await new ClusterSecrets(f.Store, TimeProvider.System).TokensAsync()).Worker);
     }
 
