@@ -52,12 +52,9 @@ public sealed partial class Heartbeat(
             var before = Stopwatch.GetTimestamp();
             var early = _wake.WaitOne(interval);
             LatenessMs = early ? 0 : Math.Max(0, (Stopwatch.GetElapsedTime(before) - interval).TotalMilliseconds);
-<<<<<<< HEAD
             if (!early)
                 DaemonInstruments.HeartbeatLateness.Record(LatenessMs / 1000);
-=======
             WorstLatenessMs = Math.Max(WorstLatenessMs, LatenessMs);
->>>>>>> 378dafd (Fault schedules over real managers, judged; what they found: late commits resurrect nothing, a full or hung disk holds up no answer, watchers are never thrown back, refusals are confirmed; certificates renewed, CA rotation in two phases, further tokens, audit log; cluster-wide events)
         }
     }
 
