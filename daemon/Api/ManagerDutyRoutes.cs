@@ -48,7 +48,7 @@ internal static class ManagerDutyRoutes
         var node = Resolve.Node(call.Current, call.Route("ref"));
         if (role == NodeRole.Worker)
             await call.Part.CheckDemotionAsync(node, call.Aborted).ConfigureAwait(false);
-        else if (Managers.EtcdProcess.Find() is null)
+        else if (!call.Part.Store.IsExternal && Managers.EtcdProcess.Find() is null)
             throw Refuse.Conflict("no-etcd", "node", node.Name, "there is no etcd on this manager's machine, and every one of several managers runs a member", "install it: apt-get install etcd-server");
         await call.AnswerAsync(await call.Registry.SetRoleAsync(node.Id, role, call.By, call.Aborted).ConfigureAwait(false), OverlayNetJson.Default.Node).ConfigureAwait(false);
     }

@@ -47,6 +47,18 @@ public sealed class DaemonOptions
     /// <summary>How long a manager may be silent before it loses its place in the store, as far as a majority is left without it.</summary>
     public TimeSpan ManagerDeadAfter { get; set; } = TimeSpan.FromHours(1);
 
+    /// <summary>Members of an etcd that somebody else runs, where the registry is; empty: managers see to the store themselves.</summary>
+    public IReadOnlyList<Uri> Store { get; set; } = [];
+
+    /// <summary>PEM files for it: the CAs it is trusted by, and this manager's certificate with its key. Null: no TLS, or none of that kind.</summary>
+    public string? StoreCa { get; set; }
+
+    /// <inheritdoc cref="StoreCa"/>
+    public string? StoreCertificate { get; set; }
+
+    /// <inheritdoc cref="StoreCa"/>
+    public string? StoreKey { get; set; }
+
     /// <summary>How long the certificates that a manager signs are valid.</summary>
     public TimeSpan CertificateLife { get; set; } = Security.CertificateAuthority.NodeLife;
 

@@ -33,6 +33,10 @@ public static class OptionKeys
         new("manager.etcdClientPort", "TCP port of a manager's etcd for managers, the same on all of them", (o, v) => o.EtcdClientPort = Port(v)),
         new("manager.etcdPeerPort", "TCP port of a manager's etcd for its peers, the same on all managers", (o, v) => o.EtcdPeerPort = Port(v)),
         new("manager.deadAfter", "seconds after which a silent manager loses its place in the store, if a majority is left without it", (o, v) => o.ManagerDeadAfter = Seconds(v, 10)),
+        new("store", "where managers keep the registry: etcd://HOST:PORT,HOST:PORT,... for an etcd that somebody else runs, the same on every manager; default: they see to it themselves", (o, v) => o.Store = Members(v)),
+        new("etcd.ca", "PEM file of the CAs of that etcd; without it, it is talked to without TLS", (o, v) => o.StoreCa = Absolute(v)),
+        new("etcd.cert", "PEM file of this manager's client certificate for that etcd", (o, v) => o.StoreCertificate = Absolute(v)),
+        new("etcd.key", "PEM file of the key of etcd.cert", (o, v) => o.StoreKey = Absolute(v)),
         new("manager.certificateLife", "how long the certificates of nodes are valid that this manager signs: 90d, 12h, 30m or 60s; default: 730d", (o, v) => o.CertificateLife = Life(v)),
         new("manager.storeQuota", "bytes that a manager's etcd may grow to, history included, before it is compacted; the same on every manager", (o, v) => o.StoreQuota = long.TryParse(v, NumberStyles.None, CultureInfo.InvariantCulture, out var quota) && quota is >= 16 << 20 and <= 8L << 30 ? quota : throw new FormatException("give a number from 16777216 to 8589934592")),
         new("backup.interval", "seconds between a manager's own backups of the registry; 0: none", (o, v) => o.BackupInterval = v == "0" ? TimeSpan.Zero : Seconds(v, 1)),
@@ -66,6 +70,16 @@ public static class OptionKeys
         double.TryParse(value, NumberStyles.Float, CultureInfo.InvariantCulture, out var seconds) && seconds >= least && seconds <= 86400
             ? TimeSpan.FromSeconds(seconds)
             : throw new FormatException(string.Create(CultureInfo.InvariantCulture, $"give seconds from {least} to 86400"));
+
+    private static List<Uri> Members(string value)
+    {
+        const string Scheme = "etcd://";
+        if (!value.StartsWith(Scheme, StringComparison.Ordinal))
+            throw new FormatException("give etcd://HOST:PORT,HOST:PORT,...");
+        return [.. List(value[Scheme.Length..]).Select(member => Uri.TryCreate($"http://{member}", UriKind.Absolute, out var uri) && uri.Port != 80 && uri.AbsolutePath == "/"
+            ? uri
+            : throw new FormatException($"'{member}' is not HOST:PORT"))];
+    }
 
     private static TimeSpan Life(string value)
     {

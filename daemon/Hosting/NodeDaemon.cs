@@ -9,6 +9,7 @@ using OverlayNet.Daemon.Managers;
 using OverlayNet.Daemon.Metrics;
 using OverlayNet.Daemon.Registry;
 using OverlayNet.Daemon.Registry.Store;
+using OverlayNet.Daemon.Registry.Store.Etcd;
 using OverlayNet.Daemon.Runtimes.Docker;
 using OverlayNet.Daemon.Security;
 
@@ -84,7 +85,9 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
         try
         {
             ThrowIfMember();
-            var store = SqliteStore.Open(SqliteOptions());
+            IRegistryStore store = ExternalStore.IsUsed(options)
+                ? await CreateExternal(cancellation).ConfigureAwait(false)
+                : SqliteStore.Open(SqliteOptions());
             NodeIdentity identity;
             try
             {
@@ -100,11 +103,30 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
                 await store.DisposeAsync().ConfigureAwait(false);
                 throw;
             }
-            await StartMember(identity, store).ConfigureAwait(false);
+            if (store is SqliteStore embedded)
+            {
+                await StartMember(identity, embedded).ConfigureAwait(false);
+                return;
+            }
+            await store.DisposeAsync().ConfigureAwait(false);
+            await StartMember(identity, null).ConfigureAwait(false);
+            await _member!.Manager!.Ready.WaitAsync(ManagerPatience, time, cancellation).ConfigureAwait(false);
         }
         finally
         {
             _membershipGate.Release();
+        }
+    }
+
+    private async Task<EtcdStore> CreateExternal(CancellationToken cancellation)
+    {
+        try
+        {
+            return await ExternalStore.CreateAsync(options, loggers.CreateLogger<EtcdStore>(), time, cancellation).ConfigureAwait(false);
+        }
+        catch (RegistryStoreException e)
+        {
+            throw Refuse.Unavailable(e.Message);
         }
     }
 

@@ -45,6 +45,7 @@ internal sealed partial class ManagerPart
     /// <exception cref="RegistryException">A majority lives, or it is not said that the others are destroyed.</exception>
     public async Task<StepsReport> RecoverAsync(RecoverRequest request, CancellationToken cancel)
     {
+        RefuseExternal();
         if (Store.Record is null)
             throw Refuse.Conflict("embedded", "registry", null, "it is this machine's own and needs no others", "use 'overlaynet restore FILE' if its file is damaged");
         var steps = new List<string>();
@@ -75,6 +76,7 @@ internal sealed partial class ManagerPart
     /// <exception cref="RegistryException">Not a backup of this cluster, or the registry works and it is not said that it shall go.</exception>
     public async Task<StepsReport> RestoreAsync(RestoreRequest request, CancellationToken cancel)
     {
+        RefuseExternal();
         var steps = new List<string>();
         void Step(string text)
         {
@@ -248,5 +250,11 @@ internal sealed partial class ManagerPart
     {
         [LoggerMessage(1, LogLevel.Error, "backup: {Reason}")]
         public static partial void BackupFailed(ILogger logger, string reason);
+    }
+
+    private void RefuseExternal()
+    {
+        if (Store.IsExternal)
+            throw Refuse.Conflict("external-store", "registry", null, "it is in an etcd that somebody else runs", "restore that etcd with its own means; then set it as 'store' and start the managers");
     }
 }

@@ -205,7 +205,7 @@ internal sealed partial class ManagerPart : IAsyncDisposable
         var logger = _loggers.CreateLogger<ManagerApiServices>();
         var desk = new HealthDesk(Registry, new HealthDeskOptions(), _events, _time, _loggers.CreateLogger<HealthDesk>());
         desk.Start();
-        Volatile.Write(ref _services, new ManagerApiServices(Registry, secrets, new JoinService(Registry, secrets, _events, logger, acceptManagers: EtcdProcess.Find() is not null))
+        Volatile.Write(ref _services, new ManagerApiServices(Registry, secrets, new JoinService(Registry, secrets, _events, logger, acceptManagers: Store.IsExternal || EtcdProcess.Find() is not null, needsEtcd: !Store.IsExternal))
         {
             Part = this,
             Audit = _audit,
@@ -226,7 +226,9 @@ internal sealed partial class ManagerPart : IAsyncDisposable
         {
             while (await timer.WaitForNextTickAsync(_stop.Token).ConfigureAwait(false))
             {
-                if (Store.Etcd is not { } etcd)
+                if (Store.IsExternal && Registry is { } external)
+                    await AdvanceAuthorityAsync(external).ConfigureAwait(false);
+                if (Store.IsExternal || Store.Etcd is not { } etcd)
                     continue;
                 try
                 {

@@ -65,7 +65,10 @@ internal sealed partial class ManagerStore : IAsyncDisposable
     private string DatabasePath => Path.Combine(_options.State, DatabaseFile);
 
     /// <summary>Whether the registry is in this machine's SQLite, which opens at once.</summary>
-    public bool IsEmbedded => Record is null && File.Exists(DatabasePath);
+    public bool IsEmbedded => Record is null && !ExternalStore.IsUsed(_options) && File.Exists(DatabasePath);
+
+    /// <summary>Somebody else runs the etcd.</summary>
+    public bool IsExternal => ExternalStore.IsUsed(_options);
 
     /// <summary>Takes an SQLite store that is open, or opens the one that is there.</summary>
     public async Task OpenEmbeddedAsync(SqliteStore? open)
@@ -93,6 +96,15 @@ internal sealed partial class ManagerStore : IAsyncDisposable
                 _attempt = CancellationTokenSource.CreateLinkedTokenSource(cancel);
                 if (_recovering)
                     continue;
+                if (IsExternal)
+                {
+                    var external = await EtcdStore.OpenAsync(ExternalStore.ClientOptions(_options, Place.Name, _loggers.CreateLogger<EtcdStore>(), _time), cancel: _attempt.Token).ConfigureAwait(false)
+                        ?? throw new RegistryStoreException("the etcd that 'store' names holds no registry");
+                    Switch = new StoreSwitch(external);
+                    Trouble = "";
+                    Log.Open(_logger, external.Identity.ClusterId, external.Identity.Incarnation);
+                    return;
+                }
                 Record ??= await JoinStoreAsync(_attempt.Token).ConfigureAwait(false);
                 var store = await StartMemberAsync(Record, _attempt.Token).ConfigureAwait(false);
                 Remember(store);

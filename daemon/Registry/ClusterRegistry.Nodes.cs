@@ -225,6 +225,11 @@ public sealed partial class ClusterRegistry
         using var timer = new PeriodicTimer(_liveness.LookEvery, _options.Time);
         while (await TickAsync(timer).ConfigureAwait(false))
         {
+            if (IsStale)
+            {
+                _liveness.ListenAnew();
+                continue;
+            }
             foreach (var (node, silence) in _liveness.Silent(Current.Nodes.Values.Where(n => n.State == NodeState.Ready)))
                 await MarkUnmanagedAsync(node, silence).ConfigureAwait(false);
         }

@@ -5,8 +5,8 @@ namespace OverlayNet.Daemon.Registry;
 
 /// <summary>What heartbeats tell; kept in memory only.</summary>
 /// <remarks>
-/// Nobody is silent before this manager itself has listened for a whole period without a break: after its start, and after
-/// a stall of its own, every node has its whole time again.
+/// Nobody is silent before this manager itself has listened for a whole period without a break: after its start, after
+/// a stall of its own, and after it was without a majority (and so cut off from what others hear), every node has its whole time again.
 /// </remarks>
 internal sealed class NodeLiveness(TimeProvider time, TimeSpan timeout)
 {
@@ -49,6 +49,9 @@ internal sealed class NodeLiveness(TimeProvider time, TimeSpan timeout)
     public TimeSpan? SinceHeard(string nodeId) => Last(nodeId) is { } beat ? time.GetElapsedTime(beat.At) : null;
 
     public void Forget(string nodeId) => _beats.TryRemove(nodeId, out _);
+
+    /// <summary>What comes from now on counts: this manager could not know before, for want of a majority.</summary>
+    public void ListenAnew() => _listeningSince = _lastLook = time.GetTimestamp();
 
     /// <summary>The nodes whose time is over, with their silence.</summary>
     public List<(Node Node, TimeSpan Silence)> Silent(IEnumerable<Node> nodes)

@@ -6,9 +6,10 @@ using OverlayNet.Daemon.Registry;
 namespace OverlayNet.Daemon.Security;
 
 /// <summary>The manager's side of a join.</summary>
+/// <param name="needsEtcd">Each manager runs a member of the store.</param>
 /// <param name="acceptManagers">False while the store is embedded: it has room for one manager.</param>
 public sealed partial class JoinService(
-    ClusterRegistry registry, ClusterSecrets secrets, EventLog? events = null, ILogger? logger = null, bool acceptManagers = false)
+    ClusterRegistry registry, ClusterSecrets secrets, EventLog? events = null, ILogger? logger = null, bool acceptManagers = false, bool needsEtcd = true)
 {
     /// <summary>Silence after which a node of the same name and address may be joined again.</summary>
     private static readonly TimeSpan SilentBefore = TimeSpan.FromSeconds(5);
@@ -27,7 +28,7 @@ public sealed partial class JoinService(
         if (role == NodeRole.Manager && !acceptManagers)
             throw Refuse.Conflict("one-manager", "token", "manager", "this manager cannot take in another: there is no etcd on its machine",
                 "install it there (apt-get install etcd-server), or join as a worker, with the token of 'overlaynet token show worker'");
-        if (role == NodeRole.Manager && !request.HasEtcd)
+        if (role == NodeRole.Manager && needsEtcd && !request.HasEtcd)
             throw Refuse.Conflict("no-etcd", "token", "manager", "there is no etcd on the joining machine, and every one of several managers runs a member",
                 "install it there: apt-get install etcd-server");
         var node = new Node

@@ -45,6 +45,9 @@ public sealed class ApiFixture : IAsyncDisposable
     public EventLog Events { get; }
     public WebApplication App { get; }
 
+    /// <summary>Why certificates were not taken.</summary>
+    public System.Collections.Concurrent.ConcurrentQueue<string> RefusedCertificates { get; init; } = new();
+
     /// <summary>A client on the unix socket.</summary>
     public HttpClient Local { get; }
     public string SocketPath => Directory.File("api.sock");
@@ -61,6 +64,7 @@ public sealed class ApiFixture : IAsyncDisposable
         var registry = await ClusterRegistry.StartAsync(
             store, new ClusterRegistryOptions { Events = events, FeedRevisions = feedRevisions });
         var secrets = new ClusterSecrets(store, TimeProvider.System);
+        var refused = new System.Collections.Concurrent.ConcurrentQueue<string>();
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();
         builder.Services.Configure<SocketTransportOptions>(LocalSocket.Configure);
@@ -70,12 +74,12 @@ public sealed class ApiFixture : IAsyncDisposable
             // A test holds a watcher still for as long as its writes take; what is tested is not when Kestrel gives it up.
             options.Limits.MinResponseDataRate = null;
             options.ListenLocal(directory.File("api.sock"));
-            options.Listen(IPAddress.Loopback, 0, listen => listen.UseHttps(https => ClusterTls.ConfigureServer(https, identity)));
+            options.Listen(IPAddress.Loopback, 0, listen => listen.UseHttps(https => ClusterTls.ConfigureServer(https, new IdentityHolder(identity), (_, why) => refused.Enqueue(why))));
         });
         var app = builder.Build();
         ManagerApi.Map(app, new ManagerApiServices(registry, secrets, new JoinService(registry, secrets, events)));
         await app.StartAsync();
-        return new ApiFixture(directory, store, registry, identity, events, app);
+        return new ApiFixture(directory, store, registry, identity, events, app) { RefusedCertificates = refused };
     }
 
     /// <summary>A client over TLS with a node's certificate; null: without one.</summary>

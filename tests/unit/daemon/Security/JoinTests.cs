@@ -1,3 +1,4 @@
+using System.Security.Cryptography.X509Certificates;
 using System.Net;
 using System.Security.Cryptography;
 using OverlayNet.Contracts;
@@ -183,6 +184,28 @@ public sealed class JoinTests
         handler.SslOptions.LocalCertificateSelectionCallback = (_, _, _, _, _) => stranger.Certificate;
         using var http = new HttpClient(handler) { BaseAddress = mine.Tls };
         await Assert.ThrowsAnyAsync<HttpRequestException>(() => http.GetAsync("/v1/networks"));
+        Assert.All(mine.RefusedCertificates, why => Assert.Equal("it is not of this cluster's CA", why));
+        Assert.NotEmpty(mine.RefusedCertificates);
+    }
+
+    [Fact]
+    public async Task AnExpiredCertificateDoesNotConnect()
+    {
+        await using var f = await ApiFixture.StartAsync();
+        using var worker = await f.JoinAsync("w1", 11);
+        using var authority = await new ClusterSecrets(f.Store, TimeProvider.System, TimeSpan.FromSeconds(-1)).AuthorityAsync();
+        using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        var pem = authority.Sign(
+            new CertificateRequest("CN=x", key, HashAlgorithmName.SHA256).CreateSigningRequestPem(),
+            new CertificateSubject(worker.Membership.NodeId, NodeRole.Worker, worker.Membership.ClusterId), "w1", IPAddress.Loopback);
+        using var expired = X509Certificate2.CreateFromPem(pem, key.ExportPkcs8PrivateKeyPem());
+        Assert.Null(ClusterTls.MemberOf(expired, f.Identity.Authorities));
+        using var handler = ClusterTls.CreateHandler(f.Identity.Authorities[0]);
+        handler.SslOptions.LocalCertificateSelectionCallback = (_, _, _, _, _) => expired;
+        using var http = new HttpClient(handler) { BaseAddress = f.Tls };
+        await Assert.ThrowsAnyAsync<HttpRequestException>(() => http.GetAsync("/v1/networks"));
+        Assert.NotEmpty(f.RefusedCertificates);
+        Assert.All(f.RefusedCertificates, why => Assert.Contains("expired", why, StringComparison.Ordinal));
     }
 
     [Fact]
