@@ -76,6 +76,7 @@ internal static class CommandLine
             CniCommand.Create(shell),
             NetavarkCommand.Create(shell),
             CaptureCommand.Create(shell),
+            TraceCommand.Create(shell),
             RecoveryCommands.Backup(shell),
             RecoveryCommands.Restore(shell),
             RecoveryCommands.Recover(shell),

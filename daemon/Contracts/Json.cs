@@ -59,6 +59,7 @@ namespace OverlayNet.Contracts;
 [JsonSerializable(typeof(List<ClusterEvent>))]
 [JsonSerializable(typeof(StatusReport))]
 [JsonSerializable(typeof(DoctorReport))]
+[JsonSerializable(typeof(TraceReport))]
 [JsonSerializable(typeof(List<BackendReport>))]
 [JsonSerializable(typeof(DnsQueryReport))]
 [JsonSerializable(typeof(HealthReport))]

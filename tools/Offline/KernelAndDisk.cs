@@ -41,6 +41,9 @@ internal sealed class KernelAndDisk
     /// <summary>Null when the disk does not say.</summary>
     public string? NodeId => _identity?.Id;
 
+    /// <summary>The process that has the state directory; null: none runs.</summary>
+    public int? Pid => _pid;
+
     /// <summary>The last snapshot on disk; null when there is none.</summary>
     public RegistrySnapshot? Snapshot => _snapshot;
 

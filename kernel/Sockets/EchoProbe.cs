@@ -2,9 +2,8 @@ using System.Buffers.Binary;
 using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
-using OverlayNet.Kernel;
 
-namespace OverlayNet.Daemon.Diagnosis;
+namespace OverlayNet.Kernel;
 
 /// <summary>One ICMP or ICMPv6 echo inside a namespace: does that address answer, and with packets of that size?</summary>
 public static class EchoProbe
