@@ -72,6 +72,9 @@ public sealed partial class DnsServer
         };
     }
 
+    /// <summary>Every upstream server that a name may be forwarded to, as address:port.</summary>
+    public IReadOnlyList<string> DumpUpstreams() => [.. _forwarder.Upstreams.All.Select(upstream => upstream.Endpoint.ToString())];
+
     /// <summary>All records of one network's table, or of all; in no particular order.</summary>
     public IReadOnlyList<DnsTableRecord> DumpTable(string? networkId = null)
     {

@@ -10,7 +10,7 @@ namespace OverlayNet.Daemon.Agent;
 /// that a busy thread pool is not taken for a dead node; at once when the applied revision moved. Its own lateness is measured.
 /// </summary>
 public sealed partial class Heartbeat(
-    RegistryClient client, TimeSpan interval, Func<HeartbeatRequest> compose, ILogger<Heartbeat> logger) : IDisposable
+    RegistryClient client, TimeSpan interval, Func<HeartbeatRequest> compose, TimeProvider time, ILogger<Heartbeat> logger) : IDisposable
 {
     private static readonly TimeSpan CallTimeout = TimeSpan.FromSeconds(3);
     private readonly AutoResetEvent _wake = new(false);
@@ -26,6 +26,9 @@ public sealed partial class Heartbeat(
 
     /// <summary>A manager has answered. Called on the heartbeat's thread: hand over and return.</summary>
     public event Action<HeartbeatResponse>? Answered;
+
+    /// <summary>How far this node's clock is ahead of the manager's that answered last, in milliseconds; null: none has.</summary>
+    public double? ClockSkewMs { get; private set; }
 
     public void Start()
     {
@@ -63,7 +66,10 @@ public sealed partial class Heartbeat(
         try
         {
             using var timeout = new CancellationTokenSource(CallTimeout);
-            var answer = client.Heartbeat(compose() with { LatenessMs = LatenessMs }, timeout.Token).GetAwaiter().GetResult();
+            var request = compose() with { LatenessMs = LatenessMs, UnixMs = time.GetUtcNow().ToUnixTimeMilliseconds() };
+            var answer = client.Heartbeat(request, timeout.Token).GetAwaiter().GetResult();
+            // Half of the way there and back is the manager's moment.
+            ClockSkewMs = answer.UnixMs > 0 ? (request.UnixMs + time.GetUtcNow().ToUnixTimeMilliseconds()) / 2.0 - answer.UnixMs : null;
             Answered?.Invoke(answer);
             if (_trouble is not null)
                 Log.Restored(logger);

@@ -71,7 +71,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
         Health = new HealthAgent(
             membership.NodeId, registry, Follower, Reconciler, () => Plane.Draining,
             (kind, action, name, message, revision) => events.Append(kind, action, name, message, revision), time, loggers);
-        Heartbeat = new Heartbeat(registry, options.HeartbeatInterval, Compose, loggers.CreateLogger<Heartbeat>());
+        Heartbeat = new Heartbeat(registry, options.HeartbeatInterval, Compose, time, loggers.CreateLogger<Heartbeat>());
         Registry = registry;
         _promises = identity is null ? null : new PromisePeers(identity, Follower, loggers);
         FloatingVips = new FloatingVipRunner(membership.NodeId, options.State, registry, Follower, (kind, action, name, message, revision) => events.Append(kind, action, name, message, revision), time, loggers, _promises);

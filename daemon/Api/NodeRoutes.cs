@@ -63,6 +63,14 @@ internal static class NodeRoutes
         .. ReadableRoutes.For(daemon),
         new(Get, "/v1/doctor", Access.Local, "What is wrong on this node, with evidence and remedy",
             call => call.AnswerAsync(daemon.Doctor(), Default.DoctorReport), null, Default.DoctorReport),
+        new(Post, "/v1/compare", Access.Local, "Compare everything with the kernel now, and mend it", call =>
+        {
+            daemon.RequireAgent().Reconciler.Mend();
+            call.Context.Response.StatusCode = StatusCodes.Status204NoContent;
+            return Task.CompletedTask;
+        }, Success: StatusCodes.Status204NoContent),
+        new(Get, "/v1/dns/upstreams", Access.Local, "Servers that names outside the cluster are asked of",
+            call => call.AnswerAsync(DnsReports.Upstreams(daemon.RequireAgent()), Default.ListString), null, Default.ListString),
         new(Get, "/v1/events", Access.Local, "What happened: one JSON object a line", call => call.Flag("cluster") ? ClusterEvents.Answer(call, daemon) : EventStream.Answer(call, daemon.RequireAgent().Events),
             null, Default.ClusterEvent, ContentType: "application/x-ndjson",
             Query: [("since", "a sequence number, or a duration such as 10m"), ("follow", "true: also what is to come"), ("cluster", "true: of all managers as well, by time; since is a duration then")]),

@@ -25,6 +25,9 @@ public sealed record StatusReport
     public bool ManagersReachable { get; init; }
     public double? SecondsSinceManager { get; init; }
     public IReadOnlyList<string> Managers { get; set; } = [];
+
+    /// <summary>How far this node's clock is ahead of a manager's, in milliseconds; null: not known.</summary>
+    public double? ClockSkewMs { get; init; }
     public IReadOnlyList<PartStatus> Parts { get; set; } = [];
     public IReadOnlyList<NodeLag> Nodes { get; set; } = [];
     public IReadOnlyList<NetworkStatus> Networks { get; set; } = [];
@@ -54,6 +57,9 @@ public sealed record NodeLag
     public long AppliedRevision { get; init; }
     public long Lag { get; init; }
     public double? SecondsSinceHeartbeat { get; init; }
+
+    /// <summary>How far its clock is ahead of the manager's, in milliseconds, the way of one message included; null: not known.</summary>
+    public double? ClockSkewMs { get; init; }
 }
 
 public sealed record NetworkStatus
@@ -99,6 +105,23 @@ public sealed record DoctorReport
     public required string Node { get; init; }
     public IReadOnlyList<string> Checked { get; set; } = [];
     public IReadOnlyList<Finding> Findings { get; set; } = [];
+
+    /// <summary>Each stage of name resolution.</summary>
+    public IReadOnlyList<DoctorStage> Stages { get; set; } = [];
+
+    /// <summary>What <c>--fix</c> did, one line each.</summary>
+    public IReadOnlyList<string> Fixed { get; set; } = [];
+}
+
+/// <summary>Something that was asked, and how long the answer took.</summary>
+public sealed record DoctorStage
+{
+    public required string Name { get; init; }
+    public bool Ok { get; init; }
+    public double Milliseconds { get; init; }
+
+    /// <summary>The answer's code, or why there was none.</summary>
+    public string Detail { get; set; } = "";
 }
 
 /// <summary>One real server as the balancer on the asked node sees it.</summary>

@@ -197,6 +197,9 @@ public sealed record HeartbeatRequest
 
     /// <summary>How late the heartbeat thread woke up, in milliseconds.</summary>
     public double LatenessMs { get; init; }
+
+    /// <summary>The node's clock when it sent this; 0: from before this was said.</summary>
+    public long UnixMs { get; init; }
     public IReadOnlyList<IPNetwork>? HostRoutes { get; init; }
     public int UnderlayMtu { get; init; }
     public IReadOnlyList<string>? Features { get; init; }
@@ -220,6 +223,9 @@ public sealed record HeartbeatResponse
 
     /// <summary>The CA whose certificate nodes are to have.</summary>
     public string? Issuer { get; init; }
+
+    /// <summary>The manager's clock; 0: from before this was said.</summary>
+    public long UnixMs { get; init; }
 }
 
 public sealed record JoinRequest

@@ -50,6 +50,8 @@ internal static class DnsReports
     public static List<string> Cache(NodeAgent agent) =>
         [.. agent.Dns.DumpCache().Select(record => $"{record.Name} {record.Type} {record.Rcode}, {record.SecondsLeft} s left, from {record.Upstream}, {record.Hits} hits")];
 
+    public static List<string> Upstreams(NodeAgent agent) => [.. agent.Dns.DumpUpstreams()];
+
     private static (string? NetworkId, IPAddress Source) Client(NodeAgent agent, string from)
     {
         var snapshot = agent.Follower.Current;

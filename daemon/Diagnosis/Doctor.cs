@@ -1,4 +1,3 @@
-using System.Net;
 using OverlayNet.Contracts;
 using OverlayNet.Daemon.Agent;
 using OverlayNet.Daemon.Planners;
@@ -10,13 +9,11 @@ using OverlayNet.Overlay;
 namespace OverlayNet.Daemon.Diagnosis;
 
 /// <summary>
-/// Looks for what is wrong on this node and says it with evidence and remedy. Changes nothing. Each check is one method
-/// that yields findings; a healthy node yields none.
+/// What only the daemon itself can say of this node: whether its kernel is what it wants, and what it could not do. Changes
+/// nothing. All that can be seen from outside is checked by <c>overlaynet doctor</c>, which works without a daemon too.
 /// </summary>
-internal sealed class Doctor(NodeAgent agent, int vxlanPort, DockerRuntime? docker, string? dockerPluginError)
+internal sealed class Doctor(NodeAgent agent, DockerRuntime? docker, string? dockerPluginError)
 {
-    private static readonly TimeSpan EchoTimeout = TimeSpan.FromSeconds(1);
-
     public DoctorReport Examine()
     {
         (string Name, Func<IEnumerable<Finding>> Check)[] checks =
@@ -24,9 +21,7 @@ internal sealed class Doctor(NodeAgent agent, int vxlanPort, DockerRuntime? dock
             ("kernel.features", Features),
             ("registry.lag", Lag),
             ("host.underlay", Underlay),
-            ("host.sysctl", Sysctls),
             ("desired-state", DesiredState),
-            ("vxlan.path", Paths),
             ("docker", () => docker?.Examine(dockerPluginError) ?? []),
         ];
         var findings = new List<Finding>();
@@ -112,24 +107,6 @@ internal sealed class Doctor(NodeAgent agent, int vxlanPort, DockerRuntime? dock
         }
     }
 
-    private IEnumerable<Finding> Sysctls()
-    {
-        var outside = LocalNetworks.Of(agent.Follower.Current, agent.Membership.NodeId).Where(network => !network.Internal).ToList();
-        if (outside.Any(network => network.Subnet4 is not null) && Sysctl.Read("net/ipv4/ip_forward") == "0")
-            yield return Forwarding("net.ipv4.ip_forward", "IPv4");
-        if (outside.Any(network => network.Subnet6 is not null) && Sysctl.Read("net/ipv6/conf/all/forwarding") == "0")
-            yield return Forwarding("net.ipv6.conf.all.forwarding", "IPv6");
-
-        static Finding Forwarding(string name, string family) => new()
-        {
-            Severity = "error",
-            Check = "host.sysctl",
-            Object = name,
-            Message = $"{name} is 0: containers reach nothing outside over {family}",
-            Remedy = $"sysctl -w {name}=1, and look for what sets it back in /etc/sysctl.d",
-        };
-    }
-
     private IEnumerable<Finding> DesiredState() => agent.Plane.Observe(agent.Follower.Current).Select(difference => new Finding
     {
         Severity = "error",
@@ -138,57 +115,4 @@ internal sealed class Doctor(NodeAgent agent, int vxlanPort, DockerRuntime? dock
         Message = difference.Difference,
         Remedy = "the daemon mends this by itself within seconds; if it comes back, something else on this host changes it",
     });
-
-    /// <summary>Echo to every other node's own address, through the bridge and VXLAN as containers' packets go, small and at full size.</summary>
-    private IEnumerable<Finding> Paths()
-    {
-        var snapshot = agent.Follower.Current;
-        foreach (var network in LocalNetworks.Of(snapshot, agent.Membership.NodeId))
-        {
-            var own = snapshot.NodeEndpoint(agent.Membership.NodeId, network.Id)!;
-            using var netns = NamedNamespaces.OpenPinned(ObjectNames.Netns(agent.Membership.NodeId, network));
-            var mtu = network.Mtu > 0 ? network.Mtu : agent.DefaultMtu;
-            foreach (var other in snapshot.EndpointsOf(network).Where(e => e.Kind == EndpointKind.Node && e.NodeId != own.NodeId))
-            {
-                var name = snapshot.Nodes.GetValueOrDefault(other.NodeId)?.Name ?? other.NodeId;
-                foreach (var (from, to) in new[] { (own.Address4, other.Address4), (own.Address6, other.Address6) })
-                {
-                    if (from is null || to is null)
-                        continue;
-                    if (ProbePath(netns, network, name, from, to, mtu) is { } finding)
-                        yield return finding;
-                }
-            }
-        }
-    }
-
-    private Finding? ProbePath(NetworkNamespace netns, Network network, string node, IPAddress from, IPAddress to, int mtu)
-    {
-        const int small = 84;
-        if (EchoProbe.Send(netns, from, to, small, EchoTimeout) is null && EchoProbe.Send(netns, from, to, small, EchoTimeout) is null)
-        {
-            return new Finding
-            {
-                Severity = "error",
-                Check = "vxlan.path",
-                Object = $"{network.Name} to {node}",
-                Message = $"{to} on node {node} does not answer through VXLAN",
-                Evidence = $"2 echo requests from {from}, none answered within {EchoTimeout.TotalSeconds:0} s",
-                Remedy = $"let UDP {vxlanPort} pass between {agent.Membership.Address} and node {node}, and run doctor there",
-            };
-        }
-        if (EchoProbe.Send(netns, from, to, mtu, EchoTimeout) is null && EchoProbe.Send(netns, from, to, mtu, EchoTimeout) is null)
-        {
-            return new Finding
-            {
-                Severity = "error",
-                Check = "vxlan.mtu",
-                Object = $"{network.Name} to {node}",
-                Message = $"packets of {mtu} octets do not reach node {node}, small ones do",
-                Evidence = $"echo of {small} octets answered, of {mtu} not",
-                Remedy = "the path between the nodes has a smaller MTU than their interfaces: create the network with --mtu, or mend the path",
-            };
-        }
-        return null;
-    }
 }

@@ -33,6 +33,7 @@ internal static class StatusBuilder
             ManagersReachable = reachable,
             SecondsSinceManager = since?.TotalSeconds,
             Managers = snapshot.Nodes.Values.Where(node => node.Role == NodeRole.Manager).OrderBy(node => node.Name, StringComparer.Ordinal).Select(node => HostPort.Format(node.Address, node.ApiPort)).ToList() is { Count: > 0 } managers ? managers : agent.Membership.Managers,
+            ClockSkewMs = agent.Heartbeat.ClockSkewMs,
             Parts =
             [
                 .. agent.Plane.Parts,

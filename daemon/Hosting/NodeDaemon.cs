@@ -76,7 +76,7 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
         ? StatusBuilder.Build(member.Agent, member.Registry?.NodeLags(), member.Docker?.Status(_dockerPluginError))
         : new StatusReport { Daemon = "running", Pid = Environment.ProcessId, Version = DaemonVersion.Text };
 
-    public DoctorReport Doctor() => new Doctor(RequireAgent(), options.VxlanPort, _member?.Docker, _dockerPluginError).Examine();
+    public DoctorReport Doctor() => new Doctor(RequireAgent(), _member?.Docker, _dockerPluginError).Examine();
 
     /// <summary>Makes this node the first of a new cluster.</summary>
     public async Task Init(InitRequest request, CancellationToken cancellation)

@@ -59,7 +59,7 @@ public sealed partial class ClusterRegistry
         _liveness.Heard(heartbeat);
         var heard = WithNews(node, heartbeat);
         if (ReferenceEquals(heard, node))
-            return new HeartbeatResponse { Revision = Current.Revision, State = node.State };
+            return new HeartbeatResponse { Revision = Current.Revision, State = node.State, UnixMs = _options.Time.GetUtcNow().ToUnixTimeMilliseconds() };
         var written = await WriteAsync(
             draft =>
             {
@@ -76,7 +76,7 @@ public sealed partial class ClusterRegistry
             Record(Kinds.Node, "ready", node.Name, node.Name, written.Revision);
         }
         WarnOfRoutes(written.Value, node);
-        return new HeartbeatResponse { Revision = written.Revision, State = written.Value.State };
+        return new HeartbeatResponse { Revision = written.Revision, State = written.Value.State, UnixMs = _options.Time.GetUtcNow().ToUnixTimeMilliseconds() };
     }
 
     /// <summary>Every node with its lag, by name.</summary>
@@ -95,6 +95,7 @@ public sealed partial class ClusterRegistry
                 AppliedRevision = applied,
                 Lag = Math.Max(0, current.Revision - applied),
                 SecondsSinceHeartbeat = _liveness.SinceHeard(node.Id)?.TotalSeconds,
+                ClockSkewMs = _liveness.Last(node.Id)?.SkewMs,
             };
         })];
     }

@@ -15,13 +15,15 @@ internal sealed class NodeLiveness(TimeProvider time, TimeSpan timeout)
     private long _lastLook = time.GetTimestamp();
 
     /// <param name="Direct">Sent to this manager, not told by another.</param>
-    internal sealed record Beat(long At, long AppliedRevision, double LatenessMs, string Trust, string Issuer, bool Direct = true);
+    /// <param name="SkewMs">How far the node's clock is ahead of this manager's; null: not known.</param>
+    internal sealed record Beat(long At, long AppliedRevision, double LatenessMs, string Trust, string Issuer, bool Direct = true, double? SkewMs = null);
 
     /// <summary>How often <see cref="Silent"/> has to be asked.</summary>
     public TimeSpan LookEvery => timeout / 30;
 
     public void Heard(HeartbeatRequest heartbeat) =>
-        _beats[heartbeat.NodeId] = new Beat(time.GetTimestamp(), heartbeat.AppliedRevision, heartbeat.LatenessMs, heartbeat.Trust, heartbeat.Issuer);
+        _beats[heartbeat.NodeId] = new Beat(time.GetTimestamp(), heartbeat.AppliedRevision, heartbeat.LatenessMs, heartbeat.Trust, heartbeat.Issuer,
+            SkewMs: heartbeat.UnixMs > 0 ? heartbeat.UnixMs - time.GetUtcNow().ToUnixTimeMilliseconds() : null);
 
     /// <summary>Takes what another manager has heard, unless something newer is known.</summary>
     public void HeardElsewhere(NodeBeat beat)

@@ -67,7 +67,7 @@ internal static class DnsProbe
     {
         Span<byte> wire = stackalloc byte[Limits.NameLength];
         var length = 0;
-        if (!DnsName.TryAppend(name.AsSpan(), wire, ref length))
+        if (name != "." && !DnsName.TryAppend(name.AsSpan(), wire, ref length))
             throw new FormatException($"'{name}' is no DNS name");
         wire[length++] = 0;
         id = (ushort)Random.Shared.Next(1 << 16);

@@ -148,7 +148,7 @@ public sealed class OutputTests
         await using var daemon = await FakeDaemon.Start();
         daemon.On("GET /v1/doctor", """{"node":"node1","checked":["a"],"findings":[{"severity":"error","check":"a","object":"o","message":"m","remedy":"r"}]}""");
 
-        var (code, output, _) = await daemon.Run("doctor");
+        var (code, output, _) = await daemon.Run("doctor", "--quick");
 
         Assert.Equal(1, code);
         Assert.Equal("error: a o: m\n  remedy: r\nnode node1: 1 checks, 1 errors, 0 warnings\n", output);

@@ -64,7 +64,7 @@ public sealed class RequestTests
         { "dns query --explain web", "GET /v1/dns/query?name=web&type=A", Answer("A"), "" },
         { "status", "GET /v1/status", Status, "" },
         { "events --since 10m --follow", "GET /v1/events?since=10m&follow=true", "", "" },
-        { "doctor", "GET /v1/doctor", """{"node":"node1","checked":[],"findings":[]}""", "" },
+        { "doctor --quick", "GET /v1/doctor", """{"node":"node1","checked":[],"findings":[]}""", "" },
         { "network inspect app", "GET /v1/networks/app", Network, "" },
     };
 

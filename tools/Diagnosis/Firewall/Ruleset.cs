@@ -62,6 +62,11 @@ internal sealed class Ruleset
         .Where(chain => chain.Hook == hook && (chain.Family == "inet" || chain.Family == (ipv6 ? "ip6" : "ip")))
         .OrderBy(chain => chain.Priority);
 
+    /// <summary>Whether a chain has a rule with a statement.</summary>
+    public bool Has(string family, string table, string chain, string statement) => _chains
+        .Where(one => one.Family == family && one.Table == table && one.Name == chain)
+        .SelectMany(one => one.Rules).Any(rule => rule.Expressions.EnumerateArray().Any(expression => expression.TryGetProperty(statement, out _)));
+
     public Chain? Find(Chain from, string name) => _chains.FirstOrDefault(chain => chain.Family == from.Family && chain.Table == from.Table && chain.Name == name);
 
     private static string Text(JsonElement element, string name) => element.GetProperty(name).GetString() ?? "";
