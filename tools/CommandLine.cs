@@ -77,6 +77,8 @@ internal static class CommandLine
             NetavarkCommand.Create(shell),
             CaptureCommand.Create(shell),
             TraceCommand.Create(shell),
+            TopCommand.Create(shell),
+            BundleCommand.Create(shell),
             RecoveryCommands.Backup(shell),
             RecoveryCommands.Restore(shell),
             RecoveryCommands.Recover(shell),

@@ -60,6 +60,7 @@ namespace OverlayNet.Contracts;
 [JsonSerializable(typeof(StatusReport))]
 [JsonSerializable(typeof(DoctorReport))]
 [JsonSerializable(typeof(TraceReport))]
+[JsonSerializable(typeof(TopReport))]
 [JsonSerializable(typeof(List<BackendReport>))]
 [JsonSerializable(typeof(DnsQueryReport))]
 [JsonSerializable(typeof(HealthReport))]

@@ -28,7 +28,7 @@ internal sealed record CheckupInput
         Node = node,
         Host = NamespaceReading.Of(node.Host),
         HostRules = Ruleset.Read(node.Host),
-        Networks = [.. node.Networks.AsParallel().AsOrdered().Select(network => NetworkView.Of(node, network))],
+        Networks = SideBySide.Run([.. node.Networks], network => NetworkView.Of(node, network)),
         Upstreams = upstreams,
         Vips = vips,
         Now = time.GetUtcNow(),
@@ -62,7 +62,7 @@ internal static class Checkup
         var stages = new List<DoctorStage>();
         (string Name, Func<CheckupInput, IEnumerable<Diagnosed>> Check)[] checks = [.. All, ("dns", whole => DnsChecks.Run(whole, stages))];
         // Those that wait for answers do so side by side.
-        var found = checks.AsParallel().AsOrdered().WithDegreeOfParallelism(checks.Length).Select(check => Try(check.Name, () => [.. check.Check(input)])).SelectMany(list => list).ToList();
+        var found = SideBySide.Run(checks, check => Try(check.Name, () => [.. check.Check(input)])).SelectMany(list => list).ToList();
         return new CheckupResult([.. checks.Select(check => check.Name)], found, stages);
     }
 

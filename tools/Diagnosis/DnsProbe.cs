@@ -35,8 +35,8 @@ internal static class DnsProbe
             using var socket = netns.Run(() => new Socket(server.AddressFamily, tcp ? SocketType.Stream : SocketType.Dgram, tcp ? ProtocolType.Tcp : ProtocolType.Udp));
             if (source is not null)
                 socket.Bind(new IPEndPoint(source, 0));
-            if (!socket.ConnectAsync(new IPEndPoint(server, Port)).Wait(timeout))
-                return new DnsProbeResult(null, watch.Elapsed, "no connection in time");
+            if (BoundedConnect.To(socket, new IPEndPoint(server, Port), timeout) is { } error)
+                throw new SocketException((int)error);
             socket.ReceiveTimeout = Math.Max(1, (int)(timeout - watch.Elapsed).TotalMilliseconds);
             var framed = new byte[2 + query.Length];
             BinaryPrimitives.WriteUInt16BigEndian(framed, (ushort)query.Length);
@@ -56,10 +56,14 @@ internal static class DnsProbe
             }
             return new DnsProbeResult(null, watch.Elapsed, "no answer in time");
         }
-        catch (Exception e) when (e is SocketException or AggregateException { InnerException: SocketException })
+        catch (SocketException e)
         {
-            var error = e as SocketException ?? (SocketException)e.InnerException!;
-            return new DnsProbeResult(null, watch.Elapsed, error.SocketErrorCode == SocketError.TimedOut || error.SocketErrorCode == SocketError.WouldBlock ? "no answer in time" : error.SocketErrorCode == SocketError.ConnectionRefused ? "refused: nothing listens there" : error.Message);
+            return new DnsProbeResult(null, watch.Elapsed, e.SocketErrorCode switch
+            {
+                SocketError.TimedOut or SocketError.WouldBlock => "no answer in time",
+                SocketError.ConnectionRefused => "refused: nothing listens there",
+                _ => e.Message,
+            });
         }
     }
 

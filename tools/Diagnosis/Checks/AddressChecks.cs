@@ -1,10 +1,11 @@
 using System.Net;
 using OverlayNet.Contracts;
+using OverlayNet.Kernel.Netlink;
 using OverlayNet.Tools.Diagnosis.Trace;
 
 namespace OverlayNet.Tools.Diagnosis.Checks;
 
-/// <summary>Who has which address: containers that lost theirs, two with one, resolvers that are not ours. Pure.</summary>
+/// <summary>Who has which address: containers that lost theirs, two with one, resolvers that are not ours.</summary>
 internal static class AddressChecks
 {
     public static IEnumerable<Diagnosed> Run(CheckupInput input) => input.Networks.SelectMany(network => (IEnumerable<Diagnosed>)
@@ -26,7 +27,10 @@ internal static class AddressChecks
                 continue;
             var own = Both(endpoint).ToHashSet();
             foreach (var address in own.Where(address => reading.Having(address) is null && endpoint.State != EndpointState.Starting))
-                yield return Diagnosed.Error("address.missing", endpoint.Name, $"its namespace has not its address {address}", $"{endpoint.Netns}", $"ip -n {Path.GetFileName(endpoint.Netns)} addr add {address}/{Length(network, address)} dev {endpoint.Interface}");
+            {
+                yield return Diagnosed.Error("address.missing", endpoint.Name, $"its namespace has not its address {address}", $"{endpoint.Netns}", $"ip -n {Path.GetFileName(endpoint.Netns)} addr add {address}/{Text(Length(network, address))} dev {endpoint.Interface}",
+                    reading.Link(endpoint.Interface) is { } link ? () => Give(endpoint.Netns, link.Index, address, Length(network, address)) : null);
+            }
             // The link it is attached by: on others it may have what it likes.
             if (own.Select(reading.Having).FirstOrDefault(link => link is not null) is not { } attached)
                 continue;
@@ -54,8 +58,15 @@ internal static class AddressChecks
 
     private static IEnumerable<IPAddress> Both(Endpoint endpoint) => new[] { endpoint.Address4, endpoint.Address6 }.OfType<IPAddress>();
 
-    private static string Length(NetworkView network, IPAddress address) =>
-        Text((address.AddressFamily == System.Net.Sockets.AddressFamily.InterNetwork ? network.Network.Subnet4 : network.Network.Subnet6)?.PrefixLength ?? 0);
+    private static int Length(NetworkView network, IPAddress address) =>
+        (address.AddressFamily == System.Net.Sockets.AddressFamily.InterNetwork ? network.Network.Subnet4 : network.Network.Subnet6)?.PrefixLength ?? 0;
+
+    private static void Give(string path, int link, IPAddress address, int length)
+    {
+        using var netns = NamespaceReading.Open(path);
+        using var socket = NetlinkSocket.Open(NetlinkProtocol.Route, netns);
+        new RouteAddresses(socket).Replace(new LinkAddress { Interface = link, Address = address, PrefixLength = length, Flags = AddressFlags.NoDad });
+    }
 
     private static string Text(int value) => value.ToString(System.Globalization.CultureInfo.InvariantCulture);
 }

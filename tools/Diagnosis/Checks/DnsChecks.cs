@@ -7,12 +7,13 @@ namespace OverlayNet.Tools.Diagnosis.Checks;
 /// <summary>Each stage of name resolution, with its latency: the network's resolver over UDP and TCP, and every upstream server.</summary>
 internal static class DnsChecks
 {
-    private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(1);
 
     public static IEnumerable<Diagnosed> Run(CheckupInput input, List<DoctorStage> stages)
     {
         var questions = new List<Func<(DoctorStage, Diagnosed?)>>();
-        foreach (var network in input.Networks.Where(network => network is { Reading: not null, Own: not null }))
+        // That a daemon which does not run answers nobody is said once.
+        foreach (var network in input.Networks.Where(network => input.Node.Condition == DaemonCondition.Running && network is { Reading: not null, Own: not null }))
         {
             foreach (var (source, gateway) in new[] { (network.Own!.Address4, network.Network.Gateway4), (network.Own.Address6, network.Network.Gateway6) })
             {
@@ -25,9 +26,7 @@ internal static class DnsChecks
         var upstreams = (input.Upstreams ?? []).Select(text => IPEndPoint.TryParse(text, out var known) ? known.Address : null).OfType<IPAddress>().Distinct().ToList();
         foreach (var upstream in upstreams)
             questions.Add(() => Upstream(input, upstream, upstreams.Count));
-        if (questions.Count == 0)
-            return [];
-        var answers = questions.AsParallel().AsOrdered().WithDegreeOfParallelism(Math.Min(questions.Count, 32)).Select(question => question()).ToList();
+        var answers = SideBySide.Run(questions, question => question());
         stages.AddRange(answers.Select(answer => answer.Item1));
         return answers.Select(answer => answer.Item2).OfType<Diagnosed>();
     }
@@ -47,9 +46,12 @@ internal static class DnsChecks
         using var netns = NamedNamespaces.OpenPinned(network.Netns);
         var name = input.Node.Snapshot.ClusterDomain;
         var result = DnsProbe.Ask(netns, source, gateway, name, DnsProbe.Ns, Timeout, tcp);
+        // As clients do: a busy machine may lose one.
+        if (result.Message is null)
+            result = DnsProbe.Ask(netns, source, gateway, name, DnsProbe.Ns, Timeout, tcp);
         var stage = Stage($"{network.Network.Name}: {gateway} over {(tcp ? "TCP" : "UDP")}", result);
         var finding = result.Message is null
-            ? Diagnosed.Error("dns.silent", $"{gateway} of network {network.Network.Name}", $"this node's resolver does not answer over {(tcp ? "TCP" : "UDP")}: {result.Problem}", $"{name} NS from {source}", input.Node.Condition == DaemonCondition.Running ? "a rule in the network's namespace may stop it (firewall.dns); else look at the daemon's log" : "start or continue overlaynetd: it answers from its last snapshot at once")
+            ? Diagnosed.Error("dns.silent", $"{gateway} of network {network.Network.Name}", $"this node's resolver does not answer over {(tcp ? "TCP" : "UDP")}: {result.Problem}", $"{name} NS from {source}", "a rule in the network's namespace may stop it (firewall.dns); else look at the daemon's log")
             : result.Message.Rcode == "SERVFAIL" ? Diagnosed.Error("dns.servfail", $"{gateway} of network {network.Network.Name}", "it answers SERVFAIL for the cluster's own domain: it has never seen a snapshot", $"{name} NS", "overlaynet status: are the managers reachable?")
             : null;
         return (stage, finding);

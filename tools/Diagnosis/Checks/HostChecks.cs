@@ -89,10 +89,15 @@ internal static class HostChecks
             ("net/ipv6/conf/all/forwarding", "IPv6", outside.Any(network => network.Network.Subnet6 is not null)),
         })
         {
+            var path = input.Node.Host.Path;
             if (!wanted || input.Node.Host.Run(() => Sysctl.Read(name)) != "0")
                 continue;
             var dotted = name.Replace('/', '.');
-            yield return Diagnosed.Error("host.sysctl", dotted, $"{dotted} is 0: containers reach nothing outside over {family}", null, $"sysctl -w {dotted}=1, and look for what sets it back in /etc/sysctl.d", () => input.Node.Host.SetSysctl(name, "1"));
+            yield return Diagnosed.Error("host.sysctl", dotted, $"{dotted} is 0: containers reach nothing outside over {family}", null, $"sysctl -w {dotted}=1, and look for what sets it back in /etc/sysctl.d", () =>
+            {
+                using var host = NetworkNamespace.Open(path);
+                host.SetSysctl(name, "1");
+            });
         }
     }
 

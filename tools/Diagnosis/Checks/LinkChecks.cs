@@ -43,7 +43,8 @@ internal static class LinkChecks
             wanted.Add(port);
             if (inside is null)
             {
-                if (endpoint.State != EndpointState.Starting)
+                // A runtime's pin can be there and lead nowhere in this mount namespace.
+                if (endpoint.State != EndpointState.Starting && !File.Exists(endpoint.Netns))
                     yield return Diagnosed.Error("endpoint.ghost", endpoint.Name, $"its namespace {endpoint.Netns} is gone, and names and VIPs still lead to it", null, $"overlaynet detach {endpoint.Name} (a running daemon withdraws it by itself)");
                 continue;
             }

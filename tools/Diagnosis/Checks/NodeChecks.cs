@@ -24,7 +24,7 @@ internal static class NodeChecks
                 yield return Diagnosed.Error("node.silent", node.Name, $"its daemon is not heard{(silence is { } s ? string.Create(CultureInfo.InvariantCulture, $" for {s:0} s") : "")}: dead, frozen or cut off; what it has in its kernel goes on",
                     $"state {Cli.Text.Word(node.State)}", $"run 'overlaynet doctor' on {node.Name}; it works without its daemon");
             }
-            else if (node.Lag > 0 && silence is not null)
+            if (node.Lag > 0 && silence is not null)
             {
                 yield return Diagnosed.Warning("node.lag", node.Name, string.Create(CultureInfo.InvariantCulture, $"it is {node.Lag} revisions behind: at {node.AppliedRevision}"), null, $"overlaynet status on {node.Name} says what it cannot apply");
             }

@@ -21,8 +21,7 @@ internal static class PathChecks
             .SelectMany(network => network.Remote.Where(other => other.Kind == EndpointKind.Node)
                 .SelectMany(other => new[] { (network, other, From: network.Own!.Address4, To: other.Address4), (network, other, From: network.Own.Address6, To: other.Address6) }))
             .Where(way => way is { From: not null, To: not null }).ToList();
-        return ways.Count == 0 ? [] : ways.AsParallel().AsOrdered().WithDegreeOfParallelism(Math.Min(ways.Count, 32))
-            .Select(way => Probe(input, way.network, input.Node.NodeNameOf(way.other.NodeId), way.From!, way.To!)).OfType<Diagnosed>()
+        return SideBySide.Run(ways, way => Probe(input, way.network, input.Node.NodeNameOf(way.other.NodeId), way.From!, way.To!)).OfType<Diagnosed>()
             // Both families fail together: said once.
             .GroupBy(finding => (finding.Finding.Check, finding.Finding.Object)).Select(group => group.First()).ToList();
     }
@@ -58,18 +57,7 @@ internal static class PathChecks
     {
         using var socket = netns.Run(() => new Socket(to.AddressFamily, SocketType.Stream, ProtocolType.Tcp));
         socket.Bind(new IPEndPoint(from, 0));
-        try
-        {
-            return socket.ConnectAsync(new IPEndPoint(to, Discard)).Wait(Timeout);
-        }
-        catch (AggregateException e) when (e.InnerException is SocketException { SocketErrorCode: SocketError.ConnectionRefused })
-        {
-            return true;
-        }
-        catch (AggregateException e) when (e.InnerException is SocketException)
-        {
-            return false;
-        }
+        return BoundedConnect.To(socket, new IPEndPoint(to, Discard), Timeout) is null or SocketError.ConnectionRefused;
     }
 
     /// <summary>InCsumErrors of TCP, of the namespace.</summary>

@@ -41,10 +41,12 @@ internal static class VipChecks
             if (holder?.NodeId == input.Node.NodeId)
                 continue;
             var link = input.Host.NameOf(entry.Interface);
+            var path = input.Node.Host.Path;
             yield return Diagnosed.Error("vip.two-owners", vip.Name, $"{address} is on {link} of this node, and the holder is {(holder?.NodeId is { } id ? input.Node.NodeNameOf(id) : "nobody")}: two nodes answer for it",
                 $"{entry.Address}/{Number(entry.PrefixLength)} on {link}", $"ip addr del {address}/{Number(entry.PrefixLength)} dev {link}", () =>
                 {
-                    using var socket = NetlinkSocket.Open(NetlinkProtocol.Route, input.Node.Host);
+                    using var host = NetworkNamespace.Open(path);
+                    using var socket = NetlinkSocket.Open(NetlinkProtocol.Route, host);
                     new RouteAddresses(socket).Delete(entry);
                 });
         }

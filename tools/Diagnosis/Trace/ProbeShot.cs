@@ -104,14 +104,13 @@ internal sealed class ProbeShot(IReadOnlyList<CapturePoint> points)
         socket.Bind(new IPEndPoint(source, 0));
         var mark = ((IPEndPoint)socket.LocalEndPoint!).Port;
         var watch = Stopwatch.StartNew();
-        try
+        return BoundedConnect.To(socket, new IPEndPoint(destination, port), Timeout) switch
         {
-            return socket.ConnectAsync(new IPEndPoint(destination, port)).Wait(Timeout) ? ("answered", watch.Elapsed, mark) : ("silent", null, mark);
-        }
-        catch (AggregateException e) when (e.InnerException is SocketException error)
-        {
-            return (error.SocketErrorCode switch { SocketError.ConnectionRefused => "refused", SocketError.TimedOut => "silent", _ => $"failed: {error.Message}" }, watch.Elapsed, mark);
-        }
+            null => ("answered", watch.Elapsed, mark),
+            SocketError.ConnectionRefused => ("refused", watch.Elapsed, mark),
+            SocketError.TimedOut => ("silent", null, mark),
+            var error => ($"failed: {error}", watch.Elapsed, mark),
+        };
     }
 
     private static (string Outcome, TimeSpan? Took, int Mark) Datagram(NetworkNamespace netns, IPAddress source, IPAddress destination, int port)
