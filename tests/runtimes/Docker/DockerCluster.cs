@@ -46,7 +46,7 @@ public sealed class DockerCluster : IDisposable
     {
         Manager.Cli(["network", "create", .. options, name]);
         foreach (var host in Hosts)
-            Wait.Until($"network {name} in the Docker of {host.Node.Name}", () => host.TryRun("network", "inspect", name).Code == 0, seen: () => host.Node.Cli("doctor").Output);
+            Wait.Until($"network {name} in the Docker of {host.Node.Name}", () => host.TryRun("network", "inspect", name).Code == 0, seen: () => host.Node.TryCli("doctor", "--quick").Output);
     }
 
     /// <summary>Endpoints of containers, as the registry has them.</summary>
