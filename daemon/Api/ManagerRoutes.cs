@@ -35,6 +35,8 @@ internal static class ManagerRoutes
             Default.ServiceUpdateRequest, Default.Service, Query: [InNetwork]),
         new(Delete, "/v1/services/{ref}", Access.Manage, "Remove a service", RemoveService, null, Default.Service,
             Query: [InNetwork, ("force", "true: also with endpoints, which stay attached without a service")]),
+        new(Post, "/v1/services/gc", Access.Manage, "Remove endpoints of nodes that have been silent for long and that no other node reaches; answers with them", CollectGarbage,
+            null, Default.ListEndpoint, Query: [("after", "seconds that an endpoint has been unreachable; absent: 3600"), ("dry-run", "true: say which, remove none"), ("service", "name or id; absent: all"), InNetwork]),
         new(Get, "/v1/services/{ref}/backends", Access.Read, "Show a service's endpoints and the shares planned for them",
             HealthRoutes.Backends, null, Default.ListBackendReport, Query: [InNetwork]),
 
@@ -149,6 +151,18 @@ internal static class ManagerRoutes
             await call.Registry.UpdateServiceAsync(call.Route("ref"), call.Query("network"), request, call.By, call.Aborted)
                 .ConfigureAwait(false),
             Default.Service).ConfigureAwait(false);
+    }
+
+    private static async Task CollectGarbage(ApiCall call)
+    {
+        var after = call.Number("after") ?? 3600;
+        if (after < 0)
+            throw Refuse.Invalid("invalid-query", "after", Names.Text(after), "it is negative", "give seconds, such as 3600");
+        var service = call.Query("service") is { } name ? Resolve.Service(call.Current, name, call.Query("network")) : null;
+        var residual = ResidualEndpoints.Of(call.Current, service, TimeSpan.FromSeconds(after), call.Services.Time.GetUtcNow());
+        foreach (var endpoint in call.Flag("dry-run") ? [] : residual)
+            await call.Registry.RemoveEndpointAsync(endpoint.Id, null, call.By, call.Aborted).ConfigureAwait(false);
+        await call.AnswerAsync([.. residual], Default.ListEndpoint).ConfigureAwait(false);
     }
 
     private static async Task RemoveService(ApiCall call) => await call.AnswerAsync(

@@ -19,7 +19,30 @@ internal static class ServiceCommands
         Objects.Inspect(shell, "service", ListPath, "service inspect web", Network(shell)),
         Objects.Remove(shell, "service", ListPath, "Remove services", "service rm web", Network(shell), force: "Also with endpoints, which stay attached without a service"),
         Backends(shell),
+        CollectGarbage(shell),
     };
+
+    private static CliCommand CollectGarbage(Shell shell)
+    {
+        var service = new Argument<string?>("SERVICE") { Description = "Only this service's endpoints; default: everything", Arity = ArgumentArity.ZeroOrOne };
+        var network = Network(shell);
+        var after = Inputs.Number("--after", 0, 366 * 86400, "Seconds that an endpoint has been unreachable; default: an hour", "SECONDS");
+        var dry = new Option<bool>("--dry-run") { Description = "Say which, remove none" };
+        var command = new CliCommand("gc", "Remove what is left of nodes that have been silent for long: endpoints that no other node reaches", "service gc --dry-run", "service gc --after 600 web") { network, after, dry, service };
+        shell.Action(command, async (parsed, api, cancellation) =>
+        {
+            var body = await api.Post("/v1/services/gc" + Text.Query(
+                ("service", parsed.GetValue(service)), ("network", parsed.GetValue(network)), ("after", parsed.GetValue(after) is { } seconds ? Text.Number(seconds) : null), ("dry-run", parsed.GetValue(dry) ? "true" : null)), cancellation).ConfigureAwait(false);
+            if (shell.WantsJson(parsed))
+            {
+                Shell.WriteJson(parsed.InvocationConfiguration.Output, body);
+                return;
+            }
+            foreach (var endpoint in ApiClient.Parse(body, OverlayNetJson.Default.ListEndpoint))
+                parsed.InvocationConfiguration.Output.WriteLine(endpoint.Name);
+        });
+        return command;
+    }
 
     private static Option<string?> Network(Shell shell) =>
         Objects.ReferenceOption("--network", "Network, where the service's name alone is ambiguous", NetworkCommands.ListPath, shell);

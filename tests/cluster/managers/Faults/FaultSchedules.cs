@@ -14,6 +14,13 @@ public sealed class FaultSchedules(Xunit.Abstractions.ITestOutputHelper output)
     public Task Two_hundred_fault_schedules_lose_nothing() => RunAsync(Enumerable.Range(
         Number("OVERLAYNET_FIRST_SEED") ?? 1000, Number("OVERLAYNET_SCHEDULES") ?? 200));
 
+    private static void Heal(List<(FaultKind Kind, Action Heal)> healings)
+    {
+        foreach (var (_, heal) in healings.OrderBy(h => FaultBed.HealsLast(h.Kind)))
+            heal();
+        healings.Clear();
+    }
+
     private static int? Number(string variable) => int.TryParse(Environment.GetEnvironmentVariable(variable), out var number) ? number : null;
 
     /// <summary>One cluster for all: a schedule begins where the one before has healed.</summary>
@@ -38,25 +45,22 @@ public sealed class FaultSchedules(Xunit.Abstractions.ITestOutputHelper output)
         var said = $"seed {Cluster.Number(seed)}: {string.Join("; ", schedule)}";
         await using var clients = new FaultClients(bed.Nodes, string.Create(System.Globalization.CultureInfo.InvariantCulture, $"s{seed:d4}k"), seed);
         Wait.Until($"{said}: some writes", () => clients.Acknowledged > 10);
-        var healings = new Stack<Action>();
+        var healings = new List<(FaultKind Kind, Action Heal)>();
         try
         {
             foreach (var fault in schedule)
             {
-                var heal = bed.Strike(fault);
-                healings.Push(heal);
+                healings.Add((fault.Kind, bed.Strike(fault)));
                 await Task.Delay(fault.Pause < 0 ? fault.Length / 3 : fault.Length);
                 if (fault.Pause < 0)
                     continue;
-                while (healings.TryPop(out var next))
-                    next();
+                Heal(healings);
                 await Task.Delay(fault.Pause);
             }
         }
         finally
         {
-            while (healings.TryPop(out var next))
-                next();
+            Heal(healings);
         }
         bed.UntilWell(said);
         var before = clients.Acknowledged;
