@@ -3,6 +3,7 @@ using OverlayNet.Contracts;
 using OverlayNet.Daemon.Metrics;
 using OverlayNet.Daemon.Planners;
 using OverlayNet.Daemon.Registry;
+using OverlayNet.Daemon.Tracing;
 using OverlayNet.Dns;
 using OverlayNet.Overlay;
 using OverlayNet.Vip;
@@ -24,6 +25,7 @@ internal sealed partial class DataPlane(
     Action<OverlayConfig> watch,
     HostResolverAddresses resolverAddresses,
     EventLog events,
+    AppliedTraces traces,
     TimeProvider time,
     ILogger<DataPlane> logger) : IDataPlane
 {
@@ -70,6 +72,20 @@ internal sealed partial class DataPlane(
     }
 
     public ApplyOutcome Apply(Snapshot snapshot, IReadOnlySet<string> suppressed, bool whole)
+    {
+        var spans = traces.BeginApply(snapshot.Revision, facts().NodeId);
+        try
+        {
+            return ApplyAll(snapshot, suppressed, whole);
+        }
+        finally
+        {
+            foreach (var span in spans.Reverse())
+                span.Dispose();
+        }
+    }
+
+    private ApplyOutcome ApplyAll(Snapshot snapshot, IReadOnlySet<string> suppressed, bool whole)
     {
         var started = time.GetTimestamp();
         var node = facts();
@@ -168,10 +184,12 @@ internal sealed partial class DataPlane(
             _overlayPart.Reached(revision);
             return;
         }
+        using var span = Traces.Child("apply overlay");
         // Before, so that what is taken away now is not heard as a loss; after, so that new namespaces are listened to.
         watch(config);
         var report = pass.Whole || before is null ? overlay.Apply(config) : overlay.ApplyChange(before, config);
         watch(config);
+        span?.SetTag("overlaynet.changes", report.Changes.Count);
         Count("overlay", report.Changes.Count, pass.Mending ? report.Changes.Count : 0, report.Errors.Count);
         foreach (var change in report.Changes)
         {
@@ -212,7 +230,9 @@ internal sealed partial class DataPlane(
             _vipPart.Reached(revision);
             return;
         }
+        using var span = Traces.Child("apply vip");
         var report = balancers.Apply(config);
+        span?.SetTag("overlaynet.changes", report.Changes.Count);
         foreach (var change in report.Changes.Where(change => change.Mended && pass.Mending))
             events.Append("kernel", "mend", change.Network, $"{change.Balancer}, {change.Where}: {change.What}", config.Revision);
         var failures = report.Errors.Where(error => !error.NamespaceGone).ToList();
@@ -226,6 +246,7 @@ internal sealed partial class DataPlane(
 
     private void ApplyDns(Pass pass)
     {
+        using var span = Traces.Child("apply dns");
         var config = dnsPlanner.Plan(pass.Snapshot, synced: true, pass.Suppressed);
         dns.Apply(config);
         var listen = ListenAddresses(pass.Snapshot, config);

@@ -9,6 +9,7 @@ using OverlayNet.Daemon.Keeper;
 using OverlayNet.Daemon.Planners;
 using OverlayNet.Daemon.Registry;
 using OverlayNet.Daemon.Security;
+using OverlayNet.Daemon.Tracing;
 using OverlayNet.Dns;
 using OverlayNet.Kernel.Netlink;
 using OverlayNet.Overlay;
@@ -44,6 +45,8 @@ internal sealed partial class NodeAgent : IAsyncDisposable
         _host = ReadHost();
         Follower = new SnapshotFollower(
             registry, new SnapshotFile(options.State), time, loggers.CreateLogger<SnapshotFollower>(), new Reassertion(membership.NodeId, registry, events).Assert);
+        var traces = new AppliedTraces();
+        Follower.Traced += message => traces.Heard(message, membership.NodeId);
         Follower.Load();
         Dns = new DnsServer(new DnsServerOptions { CookieSecret = CookieSecret(options.State), LogEvery = options.DnsLogEvery }, loggers.CreateLogger<DnsServer>(), time);
         _keeper = KeeperClient.Start(Path.Combine(options.State, "keeper.sock"));
@@ -58,6 +61,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
             config => _monitor!.Watch(config),
             new HostResolverAddresses(options.ResolverAddresses),
             events,
+            traces,
             time,
             loggers.CreateLogger<DataPlane>());
         if (Follower.Synced)

@@ -7,6 +7,7 @@ using System.Text.Json.Serialization.Metadata;
 using OverlayNet.Contracts;
 using OverlayNet.Daemon.Metrics;
 using OverlayNet.Daemon.Registry;
+using OverlayNet.Daemon.Tracing;
 
 namespace OverlayNet.Daemon.Agent;
 
@@ -40,10 +41,6 @@ public sealed partial class RegistryClient(HttpClient http, ManagerSelector sele
     /// <inheritdoc cref="CreateEndpoint"/>
     public Task<(Service Service, long Revision)> CreateService(ServiceCreateRequest request, CancellationToken cancellation) =>
         Send(HttpMethod.Post, "/v1/services", request, OverlayNetJson.Default.ServiceCreateRequest, OverlayNetJson.Default.Service, cancellation);
-
-    /// <inheritdoc cref="CreateEndpoint"/>
-    public Task<(Service Service, long Revision)> UpdateService(string id, ServiceUpdateRequest request, CancellationToken cancellation) =>
-        Send(HttpMethod.Patch, $"/v1/services/{id}", request, OverlayNetJson.Default.ServiceUpdateRequest, OverlayNetJson.Default.Service, cancellation);
 
     /// <inheritdoc cref="CreateEndpoint"/>
     public Task<(Network Network, long Revision)> CreateNetwork(NetworkCreateRequest request, CancellationToken cancellation) =>
@@ -208,6 +205,8 @@ public sealed partial class RegistryClient(HttpClient http, ManagerSelector sele
             using var request = make();
             request.RequestUri = new Uri(manager, request.RequestUri!);
             request.Headers.Add(Protocol.Header, Protocol.Version.ToString(CultureInfo.InvariantCulture));
+            if (Traces.Current?.Id is { } trace)
+                request.Headers.TryAddWithoutValidation("traceparent", trace);
             request.Version = HttpVersion.Version11;
             using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
             timeout.CancelAfter(attempt ?? AttemptTimeout);

@@ -41,6 +41,9 @@ public sealed partial class SnapshotFollower(
     /// <summary>Since the last word of a manager; null: never heard one.</summary>
     public TimeSpan? SinceContact => Math.Max(Volatile.Read(ref _lastContact), client.LastAnswer) is var stamp and not 0 ? time.GetElapsedTime(stamp) : null;
 
+    /// <summary>Called for revisions that are traced, before they can be seen in <see cref="Current"/>.</summary>
+    public event Action<WatchMessage>? Traced;
+
     /// <summary>Completes at the next change.</summary>
     public Task Changed
     {
@@ -120,6 +123,8 @@ public sealed partial class SnapshotFollower(
             Stale = message.Stale == true;
             if (message.Snapshot is null && message.Changes is null && message.Revision <= Current.Revision)
                 continue;
+            if (message.TraceParent is not null)
+                Traced?.Invoke(message);
             var known = _registry;
             if (message.Snapshot is not null && reassert is not null && Synced && known.Incarnation != 0
                 && message.Incarnation != known.Incarnation && message.Incarnation != _assertedIncarnation)

@@ -37,4 +37,14 @@ internal sealed record ApiRoute(
     int Success = StatusCodes.Status200OK,
     string ContentType = "application/json",
     bool Quiet = false,
-    params (string Name, string Meaning)[] Query);
+    params (string Name, string Meaning)[] Query)
+{
+    /// <summary>
+    /// A change that somebody may want to follow. What nodes say all the time is none, nor is what begins or ends a membership: the work that starts there goes on
+    /// for ever.
+    /// </summary>
+    public bool Traced => Method != "GET" && _untraced.All(part => !Path.Contains(part, StringComparison.Ordinal));
+
+    private static readonly string[] _untraced =
+        ["/heartbeat", "/health", "/vip-leases", "/managers", "/assert", "/certificate", "/v1/init", "/join", "/leave", "/restore", "/recover", "/backup", "/dns/flush", "/tokens", "/check"];
+}

@@ -3,6 +3,7 @@ using OverlayNet.Contracts;
 using OverlayNet.Daemon.Health;
 using OverlayNet.Daemon.Registry;
 using OverlayNet.Daemon.Security;
+using OverlayNet.Daemon.Tracing;
 using OverlayNet.Vip.Balancers;
 using OverlayNet.Vip.Ingress;
 
@@ -73,6 +74,7 @@ public static partial class ManagerApi
     internal static async Task HandleAsync(HttpContext context, ApiRoute route, ManagerApiServices services)
     {
         context.Response.Headers[Protocol.Header] = Names.Text(Protocol.Version);
+        using var span = route.Traced ? Traces.Request(context, route.Method, route.Path) : null;
         try
         {
             ApiCall.CheckProtocol(context.Request);
@@ -107,6 +109,7 @@ public static partial class ManagerApi
         }
         catch (RegistryException e)
         {
+            span?.SetStatus(System.Diagnostics.ActivityStatusCode.Error, e.Message);
             Audit(context, route, services, e.Status, e.Error.Code);
             await RefuseAsync(context, e.Status, e.Error).ConfigureAwait(false);
         }

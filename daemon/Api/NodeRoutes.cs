@@ -63,6 +63,12 @@ internal static class NodeRoutes
         .. ReadableRoutes.For(daemon),
         new(Get, "/v1/doctor", Access.Local, "What is wrong on this node, with evidence and remedy",
             call => call.AnswerAsync(daemon.Doctor(), Default.DoctorReport), null, Default.DoctorReport),
+        new(Get, "/v1/endpoints/{ref}/connections", Access.Local, "Which instance each connection of a container of this node through a VIP went to, where connection tracking balances (nft)",
+            call =>
+            {
+                var agent = daemon.RequireAgent();
+                return call.AnswerAsync(VipConnections.Of(agent.Follower.Current, agent.Membership.NodeId, call.Route("ref"), call.Query("network")), Default.ListVipConnection);
+            }, null, Default.ListVipConnection, Query: [("network", "name or id of the network, where a name is on several")]),
         new(Post, "/v1/compare", Access.Local, "Compare everything with the kernel now, and mend it", call =>
         {
             daemon.RequireAgent().Reconciler.Mend();

@@ -87,6 +87,9 @@ public sealed class DaemonOptions
 
     /// <summary>Where Consul's API is served, for reading and for registering this node's containers; null: nowhere.</summary>
     public IPEndPoint? ConsulListen { get; set; }
+
+    /// <summary>OpenTelemetry collector that traces of changes are sent to by OTLP over HTTP; null: nothing is traced.</summary>
+    public Uri? OtlpEndpoint { get; set; }
     public LogLevel LogLevel { get; set; } = LogLevel.Information;
     public bool LogJson { get; set; }
 

@@ -46,6 +46,7 @@ public static class OptionKeys
         new("docker.socket", "path of Docker's API socket, followed for container names, labels and networks", (o, v) => o.DockerSocket = Absolute(v)),
         new("metrics.listen", "address:port that serves /metrics and /v1/sd/prometheus over TCP to anybody who reaches it; off: only the unix socket does", (o, v) => o.MetricsListen = Listen(v)),
         new("consul.listen", "address:port that serves Consul's read API and registrations of this node's containers, without a password; off: nowhere", (o, v) => o.ConsulListen = Listen(v)),
+        new("otlp.endpoint", "URL of an OpenTelemetry collector (OTLP over HTTP) that traces of changes are sent to; off: nothing is traced", (o, v) => o.OtlpEndpoint = Collector(v)),
         new("log.level", "trace, debug, information, warning, error", (o, v) => o.LogLevel = Word<LogLevel>(v)),
         new("log.json", "log one JSON object a line: true or false", (o, v) => o.LogJson = bool.TryParse(v, out var on) ? on : throw new FormatException("say true or false")),
     ];
@@ -111,6 +112,11 @@ public static class OptionKeys
             ? endPoint
             : throw new FormatException($"'{value}' is not an address or address:port");
     }
+
+    private static Uri? Collector(string value) => value == "off" ? null
+        : Uri.TryCreate(value, UriKind.Absolute, out var url) && url.Scheme is "http" or "https"
+            ? url
+            : throw new FormatException("give a URL, such as http://192.0.2.9:4318, or off");
 
     private static IPEndPoint? Listen(string value) => value == "off" ? null
         : IPEndPoint.TryParse(value, out var endPoint) && endPoint.Port != 0

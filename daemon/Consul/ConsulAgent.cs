@@ -29,7 +29,9 @@ internal sealed class ConsulAgent(NodeAgent agent)
         var endpoint = EndpointAt(Text(body, "Address"), context.Connection.RemoteIpAddress);
         if (Find(id) is { } other && other.Id != endpoint.Id)
             throw Bad($"ID: {id} is registered for {other.Name} ({other.Address4 ?? other.Address6}); deregister it first, or choose another ID");
-        var service = await ServiceAsync(endpoint, name, port, check is null ? null : Spec(check), context.RequestAborted).ConfigureAwait(false);
+        var spec = check is null ? null : Spec(check);
+        var service = await ServiceAsync(endpoint, name, port, spec, context.RequestAborted).ConfigureAwait(false);
+        var own = OwnCheck(service, spec);
         var labels = endpoint.Labels.Where(label => !label.Key.StartsWith("consul.", StringComparison.Ordinal)).ToDictionary(label => label.Key, label => label.Value);
         labels[ConsulCatalog.IdLabel] = id;
         if (body["Tags"] is JsonArray { Count: > 0 } tags)
@@ -41,17 +43,16 @@ internal sealed class ConsulAgent(NodeAgent agent)
             foreach (var (key, value) in meta)
                 labels[ConsulCatalog.MetaLabel + key] = value?.ToString() ?? "";
         }
-        var passing = check is not null && Text(check, "Status") == "passing";
         await UpdateAsync(endpoint, new EndpointUpdateRequest
         {
             Service = service.Id,
             Labels = labels,
+            Health = own,
             // As in Consul, an instance with a check begins as failing until it has passed; registering again changes nothing of it.
-            State = service.Health is not null && endpoint.ServiceId != service.Id ? EndpointState.Starting : null,
+            State = (own is not null || service.Health is not null) && endpoint.ServiceId != service.Id ? EndpointState.Starting : null,
             Weight = body["Weights"] is JsonObject weights && Number(weights, "Passing") is { } weight ? (int)weight : null,
         }, context.RequestAborted).ConfigureAwait(false);
-        if (passing && service.Health?.Kind == CheckKind.Ttl)
-            agent.Health.Say(endpoint.Id, new CheckWord { Status = "pass" });
+        SayFirst(endpoint.Id, check);
     }
 
     public async Task DeregisterAsync(string id, CancellationToken cancellation)
@@ -85,21 +86,21 @@ internal sealed class ConsulAgent(NodeAgent agent)
         var name = Text(body, "ID") ?? Text(body, "CheckID") ?? Text(body, "Name") ?? throw Bad("Missing check name");
         var endpoint = Require(serviceId);
         var service = Current.Services[endpoint.ServiceId!];
-        await CheckAsync(service, Spec(body), context.RequestAborted).ConfigureAwait(false);
         await UpdateAsync(endpoint, new EndpointUpdateRequest
         {
+            Health = OwnCheck(service, Spec(body)),
             Labels = new Dictionary<string, string>(endpoint.Labels) { [ConsulCatalog.IdLabel] = serviceId, [ConsulCatalog.CheckLabel] = name },
         }, context.RequestAborted).ConfigureAwait(false);
-        if (Text(body, "Status") is "passing" && (service.Health ?? Current.Services.GetValueOrDefault(service.Id)?.Health)?.Kind == CheckKind.Ttl)
-            agent.Health.Say(endpoint.Id, new CheckWord { Status = "pass" });
+        SayFirst(endpoint.Id, body);
     }
 
-    /// <summary>The service's check is every instance's and stays; the instance only loses the name that was given to it.</summary>
+    /// <summary>What it was registered with goes; its service's check, where there is one, is every instance's and stays.</summary>
     public Task DeregisterCheckAsync(string checkId, CancellationToken cancellation)
     {
         var endpoint = RequireCheck(checkId);
         return UpdateAsync(endpoint, new EndpointUpdateRequest
         {
+            Health = ["none"],
             Labels = endpoint.Labels.Where(label => label.Key != ConsulCatalog.CheckLabel).ToDictionary(label => label.Key, label => label.Value),
         }, cancellation);
     }
@@ -165,7 +166,7 @@ internal sealed class ConsulAgent(NodeAgent agent)
         {
             if (port != 0 && existing.Ports.Count > 0 && existing.Ports.All(one => one.Target != port))
                 throw Bad($"Port: {port} is not a port of service {name}, whose endpoints answer on {string.Join(", ", existing.Ports.Select(one => one.Target))}");
-            return check is null ? existing : await CheckAsync(existing, check, cancellation).ConfigureAwait(false);
+            return existing;
         }
         try
         {
@@ -186,23 +187,10 @@ internal sealed class ConsulAgent(NodeAgent agent)
         }
     }
 
-    /// <summary>Checks belong to services here: the first registration with one sets it, later ones have to be of the same kind.</summary>
-    private async Task<Service> CheckAsync(Service service, List<string> check, CancellationToken cancellation)
-    {
-        var wanted = HealthSpecs.Parse(check, null)!;
-        if (service.Health is { } has)
-            return has.Kind == wanted.Kind ? service : throw Bad($"Check: service {service.Name} has a check already ({HealthSpecs.Describe(has)}), which is every instance's; register with that kind, or change it with 'overlaynet service update --health'");
-        try
-        {
-            var (updated, revision) = await agent.Registry.UpdateService(service.Id, new ServiceUpdateRequest { Health = check }, cancellation).ConfigureAwait(false);
-            await agent.Follower.WaitFor(revision, cancellation).ConfigureAwait(false);
-            return updated;
-        }
-        catch (RegistryException e) when (e.Status == StatusCodes.Status403Forbidden)
-        {
-            throw new ConsulException(e.Status, $"service {service.Name} has no check, and a worker cannot give it one; run on a manager: overlaynet service update --health {check[0]} {service.Name}");
-        }
-    }
+    /// <summary>An instance whose check is not of its service's kind has one of its own.</summary>
+    /// <returns>Null: its service's will do.</returns>
+    private static List<string>? OwnCheck(Service service, List<string>? check) =>
+        check is null || service.Health?.Kind == HealthSpecs.Parse(check, null)!.Kind ? null : check;
 
     private async Task UpdateAsync(Endpoint endpoint, EndpointUpdateRequest request, CancellationToken cancellation)
     {
@@ -210,6 +198,13 @@ internal sealed class ConsulAgent(NodeAgent agent)
         // What comes next (a word about its check, a question for the service) finds it.
         await agent.Follower.WaitFor(revision, cancellation).WaitAsync(ApplyTimeout, cancellation).ConfigureAwait(false);
         await agent.Reconciler.ApplyThrough(revision).WaitAsync(ApplyTimeout, cancellation).ConfigureAwait(false);
+    }
+
+    /// <summary>A check that is registered as passing has its first word with it.</summary>
+    private void SayFirst(string endpointId, JsonObject? check)
+    {
+        if (check is not null && Text(check, "Status") == "passing" && HealthTargets.CheckOf(Current, Current.Endpoints[endpointId])?.Kind == CheckKind.Ttl)
+            agent.Health.Say(endpointId, new CheckWord { Status = "pass" });
     }
 
     private Endpoint EndpointAt(string? address, IPAddress? caller)

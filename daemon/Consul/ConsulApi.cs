@@ -4,6 +4,7 @@ using System.Text.Json.Serialization.Metadata;
 using OverlayNet.Daemon.Agent;
 using OverlayNet.Daemon.Hosting;
 using OverlayNet.Daemon.Registry;
+using OverlayNet.Daemon.Tracing;
 
 namespace OverlayNet.Daemon.Consul;
 
@@ -55,7 +56,12 @@ internal sealed partial class ConsulApi(NodeDaemon daemon, TimeProvider time, IL
         app.MapGet(path, context => Guard(context, () => AnswerAsync(context, render)));
 
     private void Write(IEndpointRouteBuilder app, string path, Func<ConsulAgent, HttpContext, Task> act) =>
-        app.MapPut(path, context => Guard(context, () => act(new ConsulAgent(Agent()), context)));
+        app.MapPut(path, context => Guard(context, async () =>
+        {
+            // Words about checks come all the time, and change nothing by themselves.
+            using var span = path.Contains("/check/", StringComparison.Ordinal) ? null : Traces.Request(context, "PUT", path);
+            await act(new ConsulAgent(Agent()), context).ConfigureAwait(false);
+        }));
 
     private NodeAgent Agent() => daemon.Known is null ? throw ConsulException.NoLeader() : daemon.RequireAgent();
 

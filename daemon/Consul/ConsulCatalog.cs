@@ -204,7 +204,7 @@ internal sealed class ConsulCatalog(Snapshot snapshot, string? dc = null, string
             ServiceID = id,
             ServiceName = service.Name,
             ServiceTags = TagsOf(service, endpoint),
-            Type = service.Health?.Kind.ToString().ToLowerInvariant() ?? "",
+            Type = (endpoint.Health ?? service.Health)?.Kind.ToString().ToLowerInvariant() ?? "",
         };
     }
 

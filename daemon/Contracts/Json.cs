@@ -62,6 +62,7 @@ namespace OverlayNet.Contracts;
 [JsonSerializable(typeof(TraceReport))]
 [JsonSerializable(typeof(TopReport))]
 [JsonSerializable(typeof(List<BackendReport>))]
+[JsonSerializable(typeof(List<VipConnection>))]
 [JsonSerializable(typeof(DnsQueryReport))]
 [JsonSerializable(typeof(HealthReport))]
 [JsonSerializable(typeof(ProbeTasks))]

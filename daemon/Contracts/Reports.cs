@@ -156,6 +156,26 @@ public sealed record BackendReport
     public string? Held { get; init; }
 }
 
+/// <summary>One connection of a container through a VIP, and the real server it went to.</summary>
+public sealed record VipConnection
+{
+    public PortProtocol Protocol { get; init; }
+    public required IPAddress Source { get; init; }
+    public int SourcePort { get; init; }
+    public required IPAddress Vip { get; init; }
+    public int VipPort { get; init; }
+    public required string Service { get; init; }
+    public required IPAddress Server { get; init; }
+    public int ServerPort { get; init; }
+
+    /// <summary>The real server's endpoint and node, by name; null: the registry has none at the address any more.</summary>
+    public string? Endpoint { get; init; }
+    public string? Node { get; init; }
+
+    /// <summary>False: one side has closed it.</summary>
+    public bool Live { get; init; }
+}
+
 /// <summary>What <c>overlaynet dns query</c> prints.</summary>
 public sealed record DnsQueryReport
 {

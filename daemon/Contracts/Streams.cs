@@ -18,6 +18,9 @@ public sealed record WatchMessage
     public bool? Stale { get; init; }
     public RegistrySnapshot? Snapshot { get; init; }
     public IReadOnlyList<RegistryChange>? Changes { get; init; }
+
+    /// <summary>Whose change it is, when it is traced: the span that wrote it (W3C Trace Context, traceparent).</summary>
+    public string? TraceParent { get; init; }
 }
 
 /// <summary>One object put (its field is set) or deleted (only <see cref="DeletedId"/> is set) at a revision.</summary>

@@ -12,6 +12,7 @@ using OverlayNet.Daemon.Registry.Store;
 using OverlayNet.Daemon.Registry.Store.Etcd;
 using OverlayNet.Daemon.Runtimes.Docker;
 using OverlayNet.Daemon.Security;
+using OverlayNet.Daemon.Tracing;
 
 namespace OverlayNet.Daemon.Hosting;
 
@@ -32,6 +33,7 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
     private EventLog? _events;
     private readonly Liveness _liveness = new(time, LongestRound);
     private readonly MetricsPage _metrics = new(time);
+    private IDisposable? _tracing;
     private WebApplication? _readable, _consul;
     private Member? _member;
 
@@ -47,6 +49,7 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
     {
         Directory.CreateDirectory(options.State, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         _lock = StateLock.Acquire(options.State);
+        _tracing = TraceExport.Start(options.OtlpEndpoint, options.NodeName);
         ThrowIfSocketAnswers();
         if (NodeIdentity.Load(options.State) is { } identity)
             await StartMember(identity, null).ConfigureAwait(false);
@@ -236,6 +239,7 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
         _lock?.Dispose();
         _membershipGate.Dispose();
         _metrics.Dispose();
+        _tracing?.Dispose();
     }
 
     /// <summary>A listener that an operator asked for. The node's work does not end when its address is taken: the log says so.</summary>

@@ -1,9 +1,11 @@
 using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json;
 using Microsoft.Extensions.Logging.Abstractions;
 using OverlayNet.Contracts;
 using OverlayNet.Daemon.Metrics;
 using OverlayNet.Daemon.Registry.Store;
+using OverlayNet.Daemon.Tracing;
 
 namespace OverlayNet.Daemon.Registry;
 
@@ -226,6 +228,7 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
                     ? (await _store.RangeAsync(Keys.Cluster, limit: 1, cancel: cancel).ConfigureAwait(false)).Revision
                     : result.Revision;
                 await ReachAsync(incarnation, revision, cancel).ConfigureAwait(false);
+                Traces.Describe(Traces.Current, value);
                 if (result.Outcome == CommitOutcome.Committed)
                     return new Written<T>(value, revision);
                 if (result.Outcome == CommitOutcome.Unknown)
@@ -246,6 +249,9 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
 
     private async Task<CommitResult> CommitAsync(Transaction transaction)
     {
+        using var span = Traces.Child("registry commit");
+        if (span?.Id is { } trace)
+            transaction = transaction with { Puts = [.. transaction.Puts, new Put(Keys.Trace, Encoding.ASCII.GetBytes(trace))] };
         var begun = _options.Time.GetTimestamp();
         var outcome = "error";
         try
@@ -257,10 +263,12 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
                 CommitOutcome.OtherIncarnation => "other_incarnation",
                 _ => result.Outcome.ToString().ToLowerInvariant(),
             };
+            span?.SetTag("overlaynet.revision", result.Revision);
             return result;
         }
         finally
         {
+            span?.SetTag("overlaynet.outcome", outcome);
             DaemonInstruments.StoreCommit.Record(_options.Time.GetElapsedTime(begun).TotalSeconds, DaemonInstruments.Tag("result", outcome));
         }
     }

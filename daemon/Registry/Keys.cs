@@ -13,6 +13,9 @@ internal static class Keys
 
     /// <summary>Nodes that have to say what they have before an address is given out.</summary>
     public const string Recovery = "meta/recovery";
+
+    /// <summary>Put by every traced change beside what it changes: the traceparent of the span that wrote it.</summary>
+    public const string Trace = "trace";
     public const string CertificateAuthority = "secret/ca";
     public const string Tokens = "secret/tokens";
 

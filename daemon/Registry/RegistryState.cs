@@ -114,10 +114,13 @@ internal sealed class RegistryState
         Leases = Leases with { Revision = batch.Revision };
         if (batch.Changes.All(change => change.Key.StartsWith(Keys.LeasePrefix, StringComparison.Ordinal)))
             return null;
-        var message = new WatchMessage { Incarnation = Snapshot.Incarnation, Revision = batch.Revision, Changes = changes };
+        var message = new WatchMessage { Incarnation = Snapshot.Incarnation, Revision = batch.Revision, Changes = changes, TraceParent = TraceOf(batch) };
         Snapshot = Snapshot.Apply(message);
         return message;
     }
+
+    private static string? TraceOf(WatchBatch batch) =>
+        batch.Changes.FirstOrDefault(change => change.Key == Keys.Trace)?.Value is { } trace ? Encoding.ASCII.GetString(trace.Value.Span) : null;
 
     /// <returns>The change of an object, or null for keys that only the registry itself needs.</returns>
     private RegistryChange? Index(KeyChange change)

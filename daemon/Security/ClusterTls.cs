@@ -77,6 +77,8 @@ public static class ClusterTls
     private static SocketsHttpHandler Handler(Func<X509Certificate2, bool> accept) => new()
     {
         ConnectTimeout = TimeSpan.FromSeconds(3),
+        // A span of the handler's own, which nobody exports, would tear a trace apart; who has a trace to pass on does it (RegistryClient).
+        ActivityHeadersPropagator = null,
         UseProxy = false,
         AllowAutoRedirect = false,
         PooledConnectionLifetime = TimeSpan.FromMinutes(10),

@@ -19,6 +19,8 @@ internal static class EndpointCommands
         SetWeight(shell),
         SetHealth(shell),
         Check(shell),
+        EndpointOtelCommands.Connections(shell, Network(shell)),
+        EndpointOtelCommands.Otel(shell, Network(shell)),
         Objects.Remove(shell, "endpoint", ListPath, "Remove endpoints and what they have in the kernel", "endpoint rm web1", Network(shell)),
     };
 

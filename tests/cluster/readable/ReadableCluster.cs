@@ -9,9 +9,12 @@ public sealed class ReadableCluster : IDisposable
     public const string Network = "app";
     public const int MetricsPort = 7374, ConsulPort = 8500;
 
+    /// <summary>Where traces are sent to: the host outside.</summary>
+    public const string Collector = "192.0.2.254", CollectorPort = "4318";
+
     public ReadableCluster()
     {
-        Cluster = Cluster.Start(3, 4, $"metrics.listen: 0.0.0.0:{MetricsPort}", $"consul.listen: 0.0.0.0:{ConsulPort}");
+        Cluster = Cluster.Start(3, 4, $"metrics.listen: 0.0.0.0:{MetricsPort}", $"consul.listen: 0.0.0.0:{ConsulPort}", $"otlp.endpoint: http://{Collector}:{CollectorPort}", "log.json: true");
         try
         {
             Manager.Cli("network", "create", "--subnet", "10.30.0.0/24", "--subnet6", "fd00:30::/64", Network);

@@ -51,6 +51,7 @@ public sealed class RequestTests
         { "endpoint check fail web1 --note full", "POST /v1/endpoints/web1/check", "", """{"status":"fail","note":"full"}""" },
         { "service update --health http:8080/healthz --health-interval 200ms --health-failures 5 --health-option body=ok --publish-not-ready web", "PATCH /v1/services/web", Service,
             """{"health":["http:8080/healthz","interval=200ms","failures=5","body=ok"],"publishNotReady":true}""" },
+        { "endpoint connections --network app client1", "GET /v1/endpoints/client1/connections?network=app", "[]", "" },
         { "endpoint activate web1", "PATCH /v1/endpoints/web1", "{}", """{"state":"healthy"}""" },
         { "endpoint set-weight web1 0", "PATCH /v1/endpoints/web1", "{}", """{"weight":0}""" },
         { "endpoint rm web1", "DELETE /v1/endpoints/web1", "", "" },
