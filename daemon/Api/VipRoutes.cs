@@ -27,7 +27,7 @@ internal static class VipRoutes
             Query: [("node", "id of the node"), ("after", "the newest revision the caller has; absent: none")]),
         new("GET", "/v1/vip-leases/{set}", Access.Read, "Read a lease with quorum", async call => await call.AnswerAsync(
             await call.Registry.ReadLeaseAsync(call.Route("set"), call.Aborted).ConfigureAwait(false), Default.VipLeaseReading).ConfigureAwait(false), null, Default.VipLeaseReading),
-        new("PUT", "/v1/vip-leases/{set}", Access.OwnNode, "Write a lease, guarded on the revision the caller saw", Commit, Default.VipLeaseCommit, Default.VipLeaseCommitted),
+        new("PUT", "/v1/vip-leases/{set}", Access.OwnNode, "Write a lease, guarded on the revision the caller saw", Commit, Default.VipLeaseCommit, Default.VipLeaseCommitted, Quiet: true),
         new("POST", "/v1/vip-leases/{set}/bids", Access.OwnNode, "Ask the holder for a release", Bid, Default.VipBid, Success: StatusCodes.Status204NoContent),
     ];
 
