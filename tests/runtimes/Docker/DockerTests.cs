@@ -1,5 +1,7 @@
 using System.Net;
 using OverlayNet.ClusterTests.Harness;
+using OverlayNet.RuntimeTests.Harness;
+using OverlayNet.RuntimeTests.Podman;
 
 namespace OverlayNet.RuntimeTests.Docker;
 
@@ -44,6 +46,39 @@ public sealed class DockerTests(DockerCluster cluster) : IClassFixture<DockerClu
         Assert.Equal(20, datagrams.Count);
         Assert.All(datagrams, answer => Assert.EndsWith($" {_two.Address("asker", "web-net")}", answer, StringComparison.Ordinal));
         Assert.Equal(3, datagrams.Select(answer => answer.Split(' ')[0]).Distinct().Count());
+    }
+
+    [Fact]
+    public void A_service_has_members_from_Docker_podman_and_a_bare_namespace_at_once()
+    {
+        cluster.CreateNetwork("mixed-net");
+        cluster.Manager.Cli("service", "create", "--network", "mixed-net", "--port", "80", "mixed");
+        using var podman = new PodmanHost(_two.Node);
+        var root = Path.Combine(cluster.Cluster.Directory, "mixed-busybox.tar");
+        BusyboxImage.WriteRoot(root);
+        podman.ImportImage(root, PodmanCluster.Image);
+        podman.AddNetwork("mixed-net", "--service", "mixed");
+
+        _one.Run("run", "-d", "--name", "m-docker", "--network", "mixed-net", "--label", "overlaynet.service=mixed", Images.Debian,
+            "sh", "-c", """
+            printf 'while read line && [ ${#line} -gt 1 ]; do :; done; printf "HTTP/1.0 200 OK\\r\\n\\r\\nm-docker\\n"' > /answer
+            exec socat TCP-LISTEN:80,fork,reuseaddr,backlog=64 EXEC:'sh /answer'
+            """);
+        podman.Run("run", "-d", "--name", "m-podman", "--hostname", "m-podman", "--network", "mixed-net", PodmanCluster.Image, "sh", "-c", PodmanCluster.Serve).Succeeded();
+        using var bare = cluster.Cluster.AddBackend("m-bare", _one.Node, "mixed-net", "mixed");
+        using var client = cluster.Cluster.Attach("m-client", _two.Node, "mixed-net");
+        Wait.Until("three members", () => cluster.Manager.CliJson("service", "backends", "--network", "mixed-net", "mixed").AsArray().Count == 3);
+        string[] members = ["m-bare", "m-docker", "m-podman"];
+        foreach (var member in members)
+            Wait.Until($"{member} serves", () => client.Exec("curl", "-s", "-m", "2", $"http://{member}/").Code == 0);
+
+        var answers = client.Ask("http://mixed/", 90);
+
+        Assert.Equal(90, answers.Count);
+        Assert.All(members, member => Assert.InRange(answers.Count(answer => answer.StartsWith(member, StringComparison.Ordinal)), 15, 45));
+        // Each runtime's own client reaches them by the same name.
+        Assert.Equal(0, _one.Exec("m-docker", "sh", "-c", "printf 'GET / HTTP/1.0\r\n\r\n' | socat -t2 - TCP4:mixed:80 >/dev/null").Code);
+        podman.Run("exec", "m-podman", "wget", "-qO-", "http://mixed/").Succeeded();
     }
 
     [Fact]
