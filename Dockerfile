@@ -4,9 +4,9 @@
 # no others; docs/examples/compose.yaml has it all:
 #   docker run -d --name overlaynetd --network host --pid host --cgroupns host --restart unless-stopped \
 #     --cap-drop ALL --cap-add NET_ADMIN --cap-add NET_RAW --cap-add NET_BIND_SERVICE --cap-add SYS_ADMIN --cap-add SYS_CHROOT \
-#     --cap-add SYS_PTRACE --cap-add SYS_RESOURCE --cap-add SYS_NICE --cap-add BPF --cap-add PERFMON --cap-add IPC_LOCK \
-#     --cap-add DAC_OVERRIDE --cap-add DAC_READ_SEARCH --security-opt apparmor=unconfined --security-opt seccomp=unconfined \
-#     -v /run/overlaynet:/run/overlaynet -v /run/netns:/run/netns:rslave -v /var/lib/overlaynet:/var/lib/overlaynet \
+#     --cap-add SYS_PTRACE --cap-add SYS_RESOURCE --cap-add SYS_NICE --cap-add IPC_LOCK \
+#     --cap-add DAC_OVERRIDE --cap-add DAC_READ_SEARCH --security-opt apparmor=unconfined --security-opt seccomp=unconfined --security-opt systempaths=unconfined \
+#     -v /run/overlaynet:/run/overlaynet -v /run/netns:/run/netns:rshared -v /var/lib/overlaynet:/var/lib/overlaynet \
 #     -v /etc/overlaynet:/etc/overlaynet:ro -v /sys/fs/bpf:/sys/fs/bpf overlaynet
 ARG BASE=debian:bookworm-slim
 
