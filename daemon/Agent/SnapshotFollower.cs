@@ -18,6 +18,9 @@ public sealed partial class SnapshotFollower(
     private static readonly TimeSpan Silence = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan FirstRetry = TimeSpan.FromMilliseconds(50), LastRetry = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan SaveDelay = TimeSpan.FromMilliseconds(200);
+
+    // The whole is written each time: a large registry that changes often must not keep the processor busy with that. 5 s at 50,000.
+    private static readonly TimeSpan SaveDelayPerEndpoint = TimeSpan.FromMilliseconds(0.1);
     private readonly Lock _gate = new();
     private Snapshot _current = Snapshot.Empty;
 
@@ -183,7 +186,7 @@ public sealed partial class SnapshotFollower(
                 {
                     Log.SaveFailed(logger, snapshot.Revision, e.Message);
                 }
-                await Task.Delay(SaveDelay, time, cancellation).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                await Task.Delay(SaveDelay + (SaveDelayPerEndpoint * snapshot.Endpoints.Count), time, cancellation).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
                 continue;
             }
             await changed.WaitAsync(cancellation).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
