@@ -14,6 +14,9 @@ subprocess.run(["protoc", "-I", here, "--python_out", code.name, *protos], check
 sys.path.insert(0, code.name)
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service  # noqa: E402
 
+# What is loaded needs its files no more, and whoever ends this process leaves it no time to tidy up.
+code.cleanup()
+
 
 def attributes(pairs):
     return {pair.key: getattr(pair.value, pair.value.WhichOneof("value")) for pair in pairs}
