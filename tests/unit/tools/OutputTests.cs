@@ -93,6 +93,7 @@ public sealed class OutputTests
     [InlineData("service create --network a --scheduler best web", "--scheduler 'best'", "wrr")]
     [InlineData("endpoint set-weight web1 65536", "WEIGHT '65536'", "65535")]
     [InlineData("endpoint set-weight web1 x", "WEIGHT 'x'", "65535")]
+    [InlineData("endpoint set-health web1", "which check", "--health")]
     [InlineData("attach --network a", "which namespace", "--netns")]
     [InlineData("attach --network a --netns x --pid 4", "which namespace", "--pid")]
     [InlineData("attach --network a --netns x --weight -1", "--weight '-1'", "65535")]

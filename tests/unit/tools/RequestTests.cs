@@ -54,6 +54,7 @@ public sealed class RequestTests
         { "endpoint connections --network app client1", "GET /v1/endpoints/client1/connections?network=app", "[]", "" },
         { "endpoint activate web1", "PATCH /v1/endpoints/web1", "{}", """{"state":"healthy"}""" },
         { "endpoint set-weight web1 0", "PATCH /v1/endpoints/web1", "{}", """{"weight":0}""" },
+        { "endpoint set-health web1 --health tcp:81 --health-failures 2", "PATCH /v1/endpoints/web1", "{}", """{"health":["tcp:81","failures=2"]}""" },
         { "endpoint rm web1", "DELETE /v1/endpoints/web1", "", "" },
         { "dns query web", "GET /v1/dns/query?name=web&type=A", Answer("A"), "" },
         { "dns query 10.10.0.2 --from client", "GET /v1/dns/query?name=10.10.0.2&type=PTR&from=client", Answer("PTR"), "" },
