@@ -24,17 +24,16 @@ internal static class FirewallChecks
         var by = input.Host.Having(self.Address)?.Name;
         if (input.Networks.Count > 0)
         {
-            var peers = input.Node.Snapshot.Nodes.Where(node => node.Id != self.Id).ToList();
-            var said = new HashSet<string>();
-            foreach (var peer in peers)
+            var peers = input.Node.Snapshot.Nodes.Where(node => node.Id != self.Id).OrderBy(node => node.Name, StringComparer.Ordinal).ToList();
+            var incoming = peers.Select(peer => (Way: "from", peer.Name, Refusal: RulesetWalk.Stops(
+                rules, new FilteredPacket(peer.Address, self.Address, FilteredPacket.Udp, AnyPort, port, Input: by), "prerouting", "input")));
+            var outgoing = peers.Select(peer => (Way: "to", peer.Name, Refusal: RulesetWalk.Stops(
+                rules, new FilteredPacket(self.Address, peer.Address, FilteredPacket.Udp, AnyPort, port, Output: by), "output", "postrouting")));
+            // One rule is one fault, however many nodes it is about.
+            foreach (var stopped in incoming.Concat(outgoing).Where(packet => packet.Refusal is not null).GroupBy(packet => (packet.Way, Rule: packet.Refusal!.ToString())))
             {
-                var incoming = RulesetWalk.Stops(rules, new FilteredPacket(peer.Address, self.Address, FilteredPacket.Udp, AnyPort, port, Input: by), "prerouting", "input");
-                var outgoing = RulesetWalk.Stops(rules, new FilteredPacket(self.Address, peer.Address, FilteredPacket.Udp, AnyPort, port, Output: by), "output", "postrouting");
-                foreach (var (refusal, way) in new[] { (incoming, $"from {peer.Name}"), (outgoing, $"to {peer.Name}") })
-                {
-                    if (refusal is not null && said.Add(refusal.ToString()))
-                        yield return Diagnosed.Error("firewall.vxlan", $"UDP {Number(port)} {way}", "this host's packet filter stops VXLAN", refusal.ToString(), refusal.Remedy($"udp dport {Number(port)}"));
-                }
+                yield return Diagnosed.Error("firewall.vxlan", $"UDP {Number(port)} {stopped.Key.Way} {string.Join(", ", stopped.Select(packet => packet.Name))}",
+                    "this host's packet filter stops VXLAN", stopped.Key.Rule, stopped.First().Refusal!.Remedy($"udp dport {Number(port)}"));
             }
         }
         if (self.Role == NodeRole.Manager && input.Node.Snapshot.Nodes.FirstOrDefault(node => node.Id != self.Id) is { } client
