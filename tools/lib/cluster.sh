@@ -210,12 +210,15 @@ cluster_end_runtimes() {
     return 0
 }
 
+# What is mounted below its nodes' directories; nothing is no failure, also where 'set -e -o pipefail' is on.
+cluster_mounts() { awk -v below="$1/nodes/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo; }
+
 cluster_down() {
     local dir=$1 prefix n id name file
     [ -d "$dir" ] || return 0
     prefix=$(cluster_prefix "$dir")
     # A frozen file system would hold everything that follows.
-    awk '{ print $5 }' /proc/self/mountinfo | grep -F "$dir/nodes/" | grep '/state$' | xargs -r -n 1 fsfreeze --unfreeze 2>/dev/null
+    cluster_mounts "$dir" | awk '/\/state$/' | xargs -r -n 1 fsfreeze --unfreeze 2>/dev/null || true
     for file in "$dir"/processes/*.pid; do [ -e "$file" ] && cluster_end "$file" KILL; done
     for n in $(ls "$dir/nodes"); do cluster_kill "$dir" "$n"; done
     cluster_end_runtimes "$dir"
@@ -231,7 +234,7 @@ cluster_down() {
     done
     cluster_remove_namespace "${prefix}out"
     cluster_remove_namespace "${prefix}lan"
-    awk '{ print $5 }' /proc/self/mountinfo | grep -F "$dir/nodes/" | sort -r | xargs -r -n 1 umount -l
+    cluster_mounts "$dir" | sort -r | xargs -r -n 1 umount -l || true
     rm -rf "$dir"
 }
 
