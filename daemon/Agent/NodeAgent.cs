@@ -22,6 +22,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
 {
     private const string CookieSecretFile = "dns-cookie-secret";
     private const int CookieSecretLength = 16;
+    private static readonly TimeSpan ManagersWord = TimeSpan.FromSeconds(2);
     private readonly CancellationTokenSource _stop = new();
     private readonly OverlayMonitor _monitor;
     private readonly KeeperClient _keeper;
@@ -108,7 +109,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
         _running.Add(Withdrawals.Run(_stop.Token));
         _running.Add(FinishStarted(_stop.Token));
         _running.AddRange(Health.Start(_stop.Token));
-        Reconciler.Start(_stop.Token);
+        _running.Add(StartReconciler(_stop.Token));
         Heartbeat.Start();
         FloatingVips.Start();
     }
@@ -150,6 +151,17 @@ internal sealed partial class NodeAgent : IAsyncDisposable
         foreach (var task in _running)
             await task.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         Health.Dispose();
+    }
+
+    /// <summary>
+    /// The snapshot on disk is a moment older than the kernel: an endpoint that was attached right before a kill would be taken away and
+    /// made anew. So the kernel stays as it is until a manager has spoken, or for a while where none does.
+    /// </summary>
+    private async Task StartReconciler(CancellationToken cancellation)
+    {
+        await Follower.Confirmed.WaitAsync(ManagersWord, _time, cancellation).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        if (!cancellation.IsCancellationRequested)
+            Reconciler.Start(cancellation);
     }
 
     private void Heard(OverlayEvent what)

@@ -28,6 +28,7 @@ public sealed partial class SnapshotFollower(
     private Snapshot _registry = Snapshot.Empty;
     private ImmutableDictionary<string, Endpoint> _held = ImmutableDictionary<string, Endpoint>.Empty;
     private TaskCompletionSource _changed = NewSignal();
+    private readonly TaskCompletionSource _confirmed = NewSignal();
     private long _lastContact;
     private long _assertedIncarnation;
     private Snapshot? _saved;
@@ -46,6 +47,9 @@ public sealed partial class SnapshotFollower(
 
     /// <summary>Called for revisions that are traced, before they can be seen in <see cref="Current"/>.</summary>
     public event Action<WatchMessage>? Traced;
+
+    /// <summary>Completes with the first word of a manager in this run: until then what was read from the file may lack the newest.</summary>
+    public Task Confirmed => _confirmed.Task;
 
     /// <summary>Completes at the next change.</summary>
     public Task Changed
@@ -125,7 +129,10 @@ public sealed partial class SnapshotFollower(
             Volatile.Write(ref _lastContact, time.GetTimestamp());
             Stale = message.Stale == true;
             if (message.Snapshot is null && message.Changes is null && message.Revision <= Current.Revision)
+            {
+                _confirmed.TrySetResult();
                 continue;
+            }
             if (message.TraceParent is not null)
                 Traced?.Invoke(message);
             var known = _registry;
@@ -151,6 +158,7 @@ public sealed partial class SnapshotFollower(
                 Log.Holding(logger, lost.Count, next.Incarnation, next.Revision);
             }
             Publish(next, held);
+            _confirmed.TrySetResult();
         }
     }
 
