@@ -48,8 +48,11 @@ internal static class Program
                     }
                     results[$"{name}-{writers.ToString(CultureInfo.InvariantCulture)}"] = new JsonObject
                     {
-                        ["ratio"] = Math.Round(Median(ratios), 2), ["ratioLow"] = Math.Round(ratios.Min(), 2), ["ratioHigh"] = Math.Round(ratios.Max(), 2),
-                        ["store"] = Math.Round(Median(ours)), ["raw"] = Math.Round(Median(theirs)),
+                        ["ratio"] = Math.Round(Median(ratios), 2),
+                        ["ratioLow"] = Math.Round(ratios.Min(), 2),
+                        ["ratioHigh"] = Math.Round(ratios.Max(), 2),
+                        ["store"] = Math.Round(Median(ours)),
+                        ["raw"] = Math.Round(Median(theirs)),
                     };
                 }
                 var delays = await DelaysAsync(store, quick ? 300 : 2000);

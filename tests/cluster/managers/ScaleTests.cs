@@ -144,7 +144,10 @@ public sealed class RegistryScale(Xunit.Abstractions.ITestOutputHelper output)
             var csr = new CertificateRequest("CN=light", key, HashAlgorithmName.SHA256).CreateSigningRequestPem();
             var (status, body, _) = await api.SendAsync(HttpMethod.Post, "/v1/join", new JsonObject
             {
-                ["token"] = token, ["nodeName"] = $"light{Cluster.Number(index)}", ["address"] = $"10.77.{Cluster.Number(index / 250)}.{Cluster.Number(1 + (index % 250))}", ["csr"] = csr,
+                ["token"] = token,
+                ["nodeName"] = $"light{Cluster.Number(index)}",
+                ["address"] = $"10.77.{Cluster.Number(index / 250)}.{Cluster.Number(1 + (index % 250))}",
+                ["csr"] = csr,
             });
             Assert.True(status == HttpStatusCode.OK, $"{status} {body}");
             return new LightAgent((string)body!["nodeId"]!, X509Certificate2.CreateFromPem((string)body["certificate"]!, key.ExportPkcs8PrivateKeyPem()), manager, ns);

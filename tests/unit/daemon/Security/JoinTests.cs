@@ -1,6 +1,6 @@
-using System.Security.Cryptography.X509Certificates;
 using System.Net;
 using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
 using OverlayNet.Contracts;
 using OverlayNet.Daemon.Registry;
 using OverlayNet.Daemon.Security;
