@@ -1,5 +1,5 @@
+using OverlayNet.Contracts;
 using OverlayNet.Daemon.Configuration;
-using OverlayNet.Daemon.Planners;
 using OverlayNet.Daemon.Security;
 using OverlayNet.Vip.Balancers;
 using OverlayNet.Vip.Balancers.Ebpf;

@@ -32,7 +32,7 @@ internal sealed class ConsulAgent(NodeAgent agent)
         var spec = check is null ? null : Spec(check);
         var service = await ServiceAsync(endpoint, name, port, spec, context.RequestAborted).ConfigureAwait(false);
         var own = OwnCheck(service, spec);
-        var labels = endpoint.Labels.Where(label => !label.Key.StartsWith("consul.", StringComparison.Ordinal)).ToDictionary(label => label.Key, label => label.Value);
+        var labels = WithoutRegistration(endpoint);
         labels[ConsulCatalog.IdLabel] = id;
         if (body["Tags"] is JsonArray { Count: > 0 } tags)
             labels[ConsulCatalog.TagsLabel] = string.Join(',', tags.Select(tag => tag?.ToString().Replace(',', ';')));
@@ -61,7 +61,7 @@ internal sealed class ConsulAgent(NodeAgent agent)
         await UpdateAsync(endpoint, new EndpointUpdateRequest
         {
             Service = "",
-            Labels = endpoint.Labels.Where(label => !label.Key.StartsWith("consul.", StringComparison.Ordinal)).ToDictionary(label => label.Key, label => label.Value),
+            Labels = WithoutRegistration(endpoint),
             State = EndpointState.Healthy,
         }, cancellation).ConfigureAwait(false);
     }
@@ -229,6 +229,10 @@ internal sealed class ConsulAgent(NodeAgent agent)
         return Own().FirstOrDefault(endpoint => endpoint.ServiceId is not null && (ConsulCatalog.CheckIdOf(endpoint) == id || id == $"service:{ConsulCatalog.IdOf(endpoint)}" || id == $"service:{ConsulCatalog.IdOf(endpoint)}:1"))
             ?? throw new ConsulException(StatusCodes.Status404NotFound, $"Unknown check ID \"{id}\". Ensure that the check ID is passed, not the check name.");
     }
+
+    /// <summary>Its labels without those that a registration here has made.</summary>
+    private static Dictionary<string, string> WithoutRegistration(Endpoint endpoint) =>
+        endpoint.Labels.Where(label => !label.Key.StartsWith("consul.", StringComparison.Ordinal)).ToDictionary(label => label.Key, label => label.Value);
 
     private string NetworkOf(Endpoint endpoint) => Current.Networks.GetValueOrDefault(endpoint.NetworkId)?.Name ?? endpoint.NetworkId;
 

@@ -32,7 +32,7 @@ internal sealed partial class HealthDesk
     private Dictionary<string, Case> Cases(Snapshot snapshot, long now)
     {
         var cases = new Dictionary<string, Case>();
-        _hearsMost = snapshot.Nodes.Values.Count(node => _registry.SinceHeartbeat(node.Id) < _options.SilentAfter) * 2 >= snapshot.Nodes.Count;
+        var hearsMost = snapshot.Nodes.Values.Count(node => _registry.SinceHeartbeat(node.Id) < _options.SilentAfter) * 2 >= snapshot.Nodes.Count;
         foreach (var node in snapshot.Nodes.Values)
         {
             var reports = _nodes.GetValueOrDefault(node.Id);
@@ -64,6 +64,7 @@ internal sealed partial class HealthDesk
                     Own = silent ? null : heard?.Standing,
                     Silent = silent,
                     Silence = silence,
+                    HearsMost = hearsMost,
                     OwnTrusted = !silent && reports?.Distrusted != true,
                 };
             }
@@ -149,7 +150,7 @@ internal sealed partial class HealthDesk
             return Ruling.Wait;
         // Nobody can be asked, and its lease is over: that decides, while most others are heard (else it is this manager that
         // hears nothing) and while it would not empty the service.
-        if (c is { Silent: true, PeersAsked: 0, Node.State: NodeState.Unmanaged or NodeState.Down } && _hearsMost && !confirm)
+        if (c is { Silent: true, PeersAsked: 0, Node.State: NodeState.Unmanaged or NodeState.Down } && c.HearsMost && !confirm)
             return Ruling.Withdraw;
         var verdict = c.Own?.Passing switch { true => Verdict.Passing, false => Verdict.Failing, _ => Verdict.Unknown };
         return Jury.Judge(
@@ -281,6 +282,9 @@ internal sealed partial class HealthDesk
         public bool OwnTrusted { get; init; }
         public bool Silent { get; init; }
         public TimeSpan Silence { get; init; }
+
+        /// <summary>The manager hears at least half of all nodes: that it does not hear this one is not its own fault.</summary>
+        public bool HearsMost { get; init; }
         public int PeersAsked { get; set; }
         public int PeersPassing { get; set; }
         public int PeersFailing { get; set; }

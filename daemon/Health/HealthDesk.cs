@@ -16,8 +16,6 @@ internal sealed partial class HealthDesk : IHealthViews, IAsyncDisposable
     private readonly EventLog? _events;
     private readonly ILogger _logger;
     private readonly HealthDeskOptions _options;
-    // Of the last look: at least half of all nodes were heard.
-    private bool _hearsMost;
     private readonly Lock _gate = new();
     private readonly Dictionary<string, NodeReports> _nodes = [];
     private readonly Dictionary<string, Doubt> _doubts = [];

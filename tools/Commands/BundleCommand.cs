@@ -89,7 +89,7 @@ internal static class BundleCommand
     {
         Tables(bundle, "host", node.Host);
         foreach (var network in node.Networks)
-            Tables(bundle, $"network-{network.Name}", NamedNamespaces.PathOf(NodeView.NetnsOf(node.NodeId, network)));
+            Tables(bundle, $"network-{network.Name}", NamedNamespaces.PathOf(ObjectNames.Netns(node.NodeId, network)));
         foreach (var endpoint in node.Snapshot.Endpoints.Where(endpoint => endpoint is { Kind: EndpointKind.Container, Netns.Length: > 0 } && endpoint.NodeId == node.NodeId))
             Tables(bundle, $"endpoint-{endpoint.Name}", endpoint.Netns);
     }

@@ -7,8 +7,6 @@ namespace OverlayNet.Tools.Diagnosis;
 /// <summary>A network of this node: what is desired of it and what its namespace has.</summary>
 internal sealed record NetworkView
 {
-    public const string Bridge = "br0", Tunnel = "vx0", NodeLink = "node0";
-
     public required Network Network { get; init; }
 
     /// <summary>Name of its namespace.</summary>
@@ -31,7 +29,7 @@ internal sealed record NetworkView
 
     public static NetworkView Of(NodeView node, Network network)
     {
-        var netns = NodeView.NetnsOf(node.NodeId, network);
+        var netns = ObjectNames.Netns(node.NodeId, network);
         var path = NamedNamespaces.PathOf(netns);
         var endpoints = node.Snapshot.Endpoints.Where(endpoint => endpoint.NetworkId == network.Id).ToList();
         return new NetworkView

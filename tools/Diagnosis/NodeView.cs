@@ -99,12 +99,6 @@ internal sealed class NodeView : IDisposable
         return disk is { NodeId: { } node, Snapshot: { } known } ? new NodeView(node, known, null, condition, why, pid, state, HostOf(pid)) : null;
     }
 
-    /// <summary>Name of the network's namespace on a node.</summary>
-    public static string NetnsOf(string nodeId, Network network) => $"on-{Short(nodeId, 6)}-{network.Name}";
-
-    /// <summary>Name of an endpoint's port in the network's namespace.</summary>
-    public static string PortOf(Endpoint endpoint) => $"ve{Short(endpoint.Id, 12)}";
-
     public string NodeNameOf(string id) => Snapshot.Nodes.FirstOrDefault(node => node.Id == id)?.Name ?? id;
 
     public void Dispose() => Host.Dispose();
@@ -165,8 +159,6 @@ internal sealed class NodeView : IDisposable
             return NetworkNamespace.OpenHost();
         }
     }
-
-    private static string Short(string id, int length) => id[..Math.Min(length, id.Length)];
 
     private static string Number(int value) => value.ToString(CultureInfo.InvariantCulture);
 }

@@ -10,7 +10,6 @@ internal sealed class KernelAndDisk
 {
     public const string DefaultState = "/var/lib/overlaynet";
     public const string StateVariable = "OVERLAYNET_STATE";
-    private const int ShortIdLength = 6;
 
     private readonly string _state;
     private readonly List<string> _differences = [];
@@ -89,13 +88,13 @@ internal sealed class KernelAndDisk
 
     private void Compare(string nodeId, RegistrySnapshot snapshot)
     {
-        var prefix = $"on-{nodeId[..Math.Min(ShortIdLength, nodeId.Length)]}-";
+        var prefix = ObjectNames.NetnsPrefix(nodeId);
         var present = NamedNamespaces.List().Where(name => name.StartsWith(prefix, StringComparison.Ordinal) && NamedNamespaces.Exists(name)).ToHashSet();
         foreach (var network in snapshot.Networks.OrderBy(network => network.Name, StringComparer.Ordinal))
         {
             var endpoints = snapshot.Endpoints.Where(endpoint => endpoint.NetworkId == network.Id).ToList();
             var local = endpoints.Where(endpoint => endpoint.NodeId == nodeId).ToList();
-            var netns = prefix + network.Name;
+            var netns = ObjectNames.Netns(nodeId, network);
             var here = present.Remove(netns);
             if (local.Count > 0 && !here)
                 _differences.Add($"namespace {netns} of network {network.Name} is missing");

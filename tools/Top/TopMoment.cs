@@ -30,7 +30,6 @@ internal readonly record struct LinkCounters(long ReceivedOctets, long ReceivedP
 /// <summary>All that <c>overlaynet top</c> counts, at one moment.</summary>
 internal sealed record TopMoment(TimeSpan At, StatusReport Status, IReadOnlyDictionary<string, IReadOnlyDictionary<string, LinkCounters>> Networks, IReadOnlyDictionary<string, IReadOnlyList<BackendReport>> Backends)
 {
-    private const string Tunnel = "vx0";
 
     /// <param name="at">On any clock that only goes forward.</param>
     /// <param name="backends">By the service's id.</param>
@@ -41,7 +40,7 @@ internal sealed record TopMoment(TimeSpan At, StatusReport Status, IReadOnlyDict
         {
             try
             {
-                using var netns = NamedNamespaces.OpenPinned(NodeView.NetnsOf(node.NodeId, network));
+                using var netns = NamedNamespaces.OpenPinned(ObjectNames.Netns(node.NodeId, network));
                 networks[network.Name] = netns.Run(() => LinkCounters.Parse(File.ReadLines("/proc/thread-self/net/dev")));
             }
             catch (KernelException)
@@ -70,10 +69,10 @@ internal sealed record TopMoment(TimeSpan At, StatusReport Status, IReadOnlyDict
 
     private static TopNetwork Rates(string name, IReadOnlyDictionary<string, LinkCounters> before, IReadOnlyDictionary<string, LinkCounters> after, double seconds)
     {
-        var (old, now) = (before.GetValueOrDefault(Tunnel), after.GetValueOrDefault(Tunnel));
+        var (old, now) = (before.GetValueOrDefault(ObjectNames.Tunnel), after.GetValueOrDefault(ObjectNames.Tunnel));
         // A device that was made again counts from nothing.
         double Rate(long was, long @is) => Math.Max(0, @is - was) / seconds;
-        long Dropped(IReadOnlyDictionary<string, LinkCounters> links) => links.Where(link => link.Key == Tunnel || link.Key.StartsWith("ve", StringComparison.Ordinal)).Sum(link => link.Value.ReceivedDropped + link.Value.SentDropped);
+        long Dropped(IReadOnlyDictionary<string, LinkCounters> links) => links.Where(link => link.Key == ObjectNames.Tunnel || link.Key.StartsWith("ve", StringComparison.Ordinal)).Sum(link => link.Value.ReceivedDropped + link.Value.SentDropped);
         return new TopNetwork
         {
             Name = name,

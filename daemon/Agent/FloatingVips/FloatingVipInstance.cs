@@ -216,8 +216,9 @@ internal sealed class FloatingVipInstance : IDisposable
         var word = state.ToLowerInvariant();
         _record(this, word, reason);
         foreach (var vip in Plan.Vips)
+        {
             DaemonInstruments.VipTransitions.Add(1, DaemonInstruments.Tag("vip", vip.Name), DaemonInstruments.Tag("state", word));
-        foreach (var vip in Plan.Vips)
             _notifier.Tell(vip, word, _priority.Priority, epoch);
+        }
     }
 }

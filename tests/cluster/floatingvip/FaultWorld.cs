@@ -94,13 +94,6 @@ public sealed partial class FaultWorld : IDisposable
     /// <summary>For how long the VIP has run on the node on which it has run the shortest: holder or fenced.</summary>
     public double UptimeSeconds() => _cluster.Nodes.Skip(1).Min(node => (double?)node.CliJson("vip", "explain", "front")[0]!["secondsInState"] ?? 0);
 
-    /// <summary>The longest time without an owner's frame since a moment, in milliseconds.</summary>
-    public double SilentMs(double since)
-    {
-        var sightings = _judge.Since(since);
-        return sightings.Zip(sightings.Skip(1), (a, b) => b.At - a.At).DefaultIfEmpty(0).Max() * 1000;
-    }
-
     public void Dispose()
     {
         _judge?.Dispose();

@@ -34,7 +34,7 @@ public sealed class ManagerLossTests(ITestOutputHelper output)
             // Longer than a lease lasts: it has been renewed without the dead one, or the VIP is gone.
             Wait.Until("a lease's time and more without that manager", () => UnderlayJudge.Now > killed + 8);
             output.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"manager {victim + 1}{(victim == leader ? " (the leader)" : "")} killed: longest time between two of the owner's frames {LongestGapMs(judge, killed):0} ms"));
+                $"manager {victim + 1}{(victim == leader ? " (the leader)" : "")} killed: longest time between two of the owner's frames {judge.LongestGapMs(killed):0} ms"));
             world.Nodes[victim].Start();
             ManagersCluster.UntilVoters(world.Nodes[(victim + 1) % 3], 3);
         }
@@ -47,10 +47,4 @@ public sealed class ManagerLossTests(ITestOutputHelper output)
     }
 
     private static string Epoch(ClusterNode node) => node.CliJson("vip", "explain", "front")[0]!["epoch"]!.ToString();
-
-    private static double LongestGapMs(UnderlayJudge judge, double since)
-    {
-        var seen = judge.Since(since);
-        return seen.Zip(seen.Skip(1), (a, b) => b.At - a.At).DefaultIfEmpty(0).Max() * 1000;
-    }
 }

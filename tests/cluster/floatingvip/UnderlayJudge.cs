@@ -75,6 +75,13 @@ public sealed class UnderlayJudge : IDisposable
             return _sightings.Count > 0 && _sightings[^1].At > Now - within ? _sightings[^1].Port : null;
     }
 
+    /// <summary>The longest time between two frames of an owner since a moment, in milliseconds.</summary>
+    public double LongestGapMs(double since)
+    {
+        var seen = Since(since);
+        return seen.Zip(seen.Skip(1), (a, b) => b.At - a.At).DefaultIfEmpty(0).Max() * 1000;
+    }
+
     /// <summary>Unbroken runs of one sender.</summary>
     public static List<(string Port, double From, double To)> Reigns(IReadOnlyList<Sighting> sightings)
     {

@@ -25,8 +25,7 @@ internal sealed record CaptureTarget
 /// <param name="underlay">Name of the interface that has this node's underlay address.</param>
 internal sealed class CapturePlan(RegistrySnapshot snapshot, string nodeId, string underlay, int vxlanPort = 4789)
 {
-    private const string Tunnel = "vx0";
-    private const int ShortIdLength = 6, VethIdLength = 12, MostNamedVteps = 16;
+    private const int MostNamedVteps = 16;
     private readonly string _nodeId = nodeId;
     private readonly RegistrySnapshot _snapshot = snapshot;
     private readonly string _underlay = underlay;
@@ -98,14 +97,14 @@ internal sealed class CapturePlan(RegistrySnapshot snapshot, string nodeId, stri
     private string NodeFilter(Node node) => node.Id == _nodeId ? $"udp port {Number(_vxlanPort)} or ip proto 112 or ip6 proto 112 or tcp port {Number(node.ApiPort)}" : $"host {node.Address}";
 
     private CapturePoint Port(Endpoint endpoint, Network network, string filter) =>
-        new(endpoint.Name, Netns(network), $"ve{endpoint.Id[..Math.Min(VethIdLength, endpoint.Id.Length)]}", filter, $"port of endpoint {endpoint.Name} in network {network.Name}");
+        new(endpoint.Name, Netns(network), ObjectNames.HostVeth(endpoint), filter, $"port of endpoint {endpoint.Name} in network {network.Name}");
 
     private CapturePoint TunnelPoint(Network network, string filter) =>
-        new($"{network.Name}/vxlan", Netns(network), Tunnel, filter, $"tunnel of network {network.Name}, VNI {Number(network.Vni)}, before encapsulation");
+        new($"{network.Name}/vxlan", Netns(network), ObjectNames.Tunnel, filter, $"tunnel of network {network.Name}, VNI {Number(network.Vni)}, before encapsulation");
 
     private CapturePoint Underlay(string filter, string more) => new("underlay", null, _underlay, Both(filter, more), "underlay interface of this node");
 
-    private string Netns(Network network) => $"{Kernel.NamedNamespaces.Directory}/on-{_nodeId[..Math.Min(ShortIdLength, _nodeId.Length)]}-{network.Name}";
+    private string Netns(Network network) => Kernel.NamedNamespaces.PathOf(ObjectNames.Netns(_nodeId, network));
 
     private static string Hosts(IEnumerable<IPAddress?> addresses) =>
         string.Join(" or ", addresses.OfType<IPAddress>().Distinct().Select(address => $"host {address}"));

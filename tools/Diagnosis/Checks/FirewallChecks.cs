@@ -76,7 +76,7 @@ internal static class FirewallChecks
             var client = (gateway.AddressFamily == AddressFamily.InterNetwork ? network.Own?.Address4 : network.Own?.Address6) ?? gateway;
             foreach (var (protocol, word) in new[] { (FilteredPacket.Udp, "udp"), (FilteredPacket.Tcp, "tcp") })
             {
-                if (RulesetWalk.Stops(rules, new FilteredPacket(client, gateway, protocol, AnyPort, 53, NetworkView.Bridge), "prerouting", "input") is { } refusal)
+                if (RulesetWalk.Stops(rules, new FilteredPacket(client, gateway, protocol, AnyPort, 53, ObjectNames.Bridge), "prerouting", "input") is { } refusal)
                     yield return Diagnosed.Error("firewall.dns", $"{word.ToUpperInvariant()} 53 in network {network.Network.Name}", $"a rule in {network.Netns} stops DNS queries of its containers", refusal.ToString(), $"ip netns exec {network.Netns} {refusal.Remedy($"{word} dport 53")}");
             }
         }
@@ -84,7 +84,7 @@ internal static class FirewallChecks
             yield return Diagnosed.Error("nat.missing", network.Network.Name, $"{network.Netns} has no masquerade rule: what containers send outside has no way back", $"no 'masquerade' in chain postrouting of table inet {Egress}", "the daemon makes the table again within seconds when it runs: overlaynet status");
     }
 
-    private static int Port(CheckupInput input) => input.Networks.Select(network => network.Reading?.Link(NetworkView.Tunnel)?.Vxlan?.Port).FirstOrDefault(port => port is not null) ?? 4789;
+    private static int Port(CheckupInput input) => input.Networks.Select(network => network.Reading?.Link(ObjectNames.Tunnel)?.Vxlan?.Port).FirstOrDefault(port => port is not null) ?? 4789;
 
     private static string Number(int value) => value.ToString(CultureInfo.InvariantCulture);
 }

@@ -12,7 +12,7 @@ internal static class ForwardingChecks
 
     public static IEnumerable<Diagnosed> Judge(NetworkView network, IReadOnlyList<Node> nodes)
     {
-        if (network.Reading is not { } reading || reading.Link(NetworkView.Bridge) is not { } bridge || reading.Link(NetworkView.Tunnel) is not { } tunnel)
+        if (network.Reading is not { } reading || reading.Link(ObjectNames.Bridge) is not { } bridge || reading.Link(ObjectNames.Tunnel) is not { } tunnel)
             yield break;
         var vteps = reading.Fdb.Where(entry => entry.Interface == tunnel.Index && entry.Vtep is not null).GroupBy(entry => entry.Mac).ToDictionary(group => group.Key, group => group.First().Vtep!);
         var neighbours = reading.Neighbours.Where(entry => entry.Interface == bridge.Index && entry.State.HasFlag(NeighbourState.Permanent)).GroupBy(entry => entry.Address).ToDictionary(group => group.Key, group => group.First());
@@ -25,16 +25,16 @@ internal static class ForwardingChecks
             var name = endpoint.Kind == EndpointKind.Node ? $"node {node.Name}" : endpoint.Name;
             macs.Add(mac);
             void Lead() => Write(network, socket => new RouteFdb(socket).Replace(new FdbEntry { Interface = tunnel.Index, Mac = mac, Vtep = node.Address, Flags = NeighbourFlags.Self | NeighbourFlags.Master }));
-            var repair = $"bridge -n {network.Netns} fdb replace {mac} dev {NetworkView.Tunnel} dst {node.Address} self static";
+            var repair = $"bridge -n {network.Netns} fdb replace {mac} dev {ObjectNames.Tunnel} dst {node.Address} self static";
             if (!vteps.TryGetValue(mac, out var vtep))
                 yield return Diagnosed.Error("fdb.missing", name, $"its MAC {mac} has no VTEP in network {network.Network.Name}: packets to it are dropped here", null, repair, Lead);
             else if (!vtep.Equals(node.Address))
-                yield return Diagnosed.Error("fdb.wrong-vtep", name, $"packets to it go to VTEP {vtep}, it is on {node.Name} at {node.Address}", $"{mac} dev {NetworkView.Tunnel} dst {vtep} in {network.Netns}", repair, Lead);
+                yield return Diagnosed.Error("fdb.wrong-vtep", name, $"packets to it go to VTEP {vtep}, it is on {node.Name} at {node.Address}", $"{mac} dev {ObjectNames.Tunnel} dst {vtep} in {network.Netns}", repair, Lead);
             foreach (var address in new[] { endpoint.Address4, endpoint.Address6 }.OfType<IPAddress>())
             {
                 addresses.Add(address);
                 void Answer() => Write(network, socket => new RouteNeighbours(socket).Replace(new Neighbour(bridge.Index, address, mac)));
-                var answer = $"ip -n {network.Netns} neigh replace {address} lladdr {mac} dev {NetworkView.Bridge} nud permanent";
+                var answer = $"ip -n {network.Netns} neigh replace {address} lladdr {mac} dev {ObjectNames.Bridge} nud permanent";
                 if (!neighbours.TryGetValue(address, out var neighbour))
                     yield return Diagnosed.Error("neighbour.missing", name, $"nobody on this node answers ARP or ND for {address}", null, answer, Answer);
                 else if (neighbour.Mac != mac)
@@ -43,12 +43,12 @@ internal static class ForwardingChecks
         }
         foreach (var (mac, vtep) in vteps.Where(entry => !macs.Contains(entry.Key) && entry.Key != default))
         {
-            yield return Diagnosed.Error("fdb.stale", mac.ToString(), $"network {network.Network.Name} still leads {mac} to VTEP {vtep}, and the registry has no such endpoint there", $"in {network.Netns}", $"bridge -n {network.Netns} fdb del {mac} dev {NetworkView.Tunnel} dst {vtep} self",
+            yield return Diagnosed.Error("fdb.stale", mac.ToString(), $"network {network.Network.Name} still leads {mac} to VTEP {vtep}, and the registry has no such endpoint there", $"in {network.Netns}", $"bridge -n {network.Netns} fdb del {mac} dev {ObjectNames.Tunnel} dst {vtep} self",
                 () => Write(network, socket => new RouteFdb(socket).Delete(new FdbEntry { Interface = tunnel.Index, Mac = mac, Vtep = vtep, Flags = NeighbourFlags.Self })));
         }
         foreach (var (address, neighbour) in neighbours.Where(entry => !addresses.Contains(entry.Key)))
         {
-            yield return Diagnosed.Error("neighbour.stale", address.ToString(), $"network {network.Network.Name} still answers for {address} with {neighbour.Mac}, and no endpoint on another node has it", $"in {network.Netns}", $"ip -n {network.Netns} neigh del {address} dev {NetworkView.Bridge}",
+            yield return Diagnosed.Error("neighbour.stale", address.ToString(), $"network {network.Network.Name} still answers for {address} with {neighbour.Mac}, and no endpoint on another node has it", $"in {network.Netns}", $"ip -n {network.Netns} neigh del {address} dev {ObjectNames.Bridge}",
                 () => Write(network, socket => new RouteNeighbours(socket).Delete(neighbour)));
         }
     }

@@ -29,7 +29,7 @@ internal static class LinkChecks
                 yield return Diagnosed.Error("namespace.missing", network.Network.Name, $"namespace {network.Netns} of network {network.Network.Name} is missing", null, "the daemon makes it again within seconds when it runs: overlaynet status");
             yield break;
         }
-        foreach (var (name, what) in new[] { (NetworkView.Bridge, "bridge"), (NetworkView.Tunnel, "VXLAN device"), (NetworkView.NodeLink, "the node's own link") })
+        foreach (var (name, what) in new[] { (ObjectNames.Bridge, "bridge"), (ObjectNames.Tunnel, "VXLAN device"), (ObjectNames.NodeLink, "the node's own link") })
         {
             if (reading.Link(name) is not { } link)
                 yield return Diagnosed.Error("link.missing", $"{name} of network {network.Network.Name}", $"the {what} is missing in {network.Netns}", null, "the daemon makes it again within seconds when it runs: overlaynet status");
@@ -39,7 +39,7 @@ internal static class LinkChecks
         var wanted = new HashSet<string>();
         foreach (var (endpoint, inside) in network.Local)
         {
-            var port = NodeView.PortOf(endpoint);
+            var port = ObjectNames.HostVeth(endpoint);
             wanted.Add(port);
             if (inside is null)
             {
@@ -52,20 +52,20 @@ internal static class LinkChecks
                 yield return Diagnosed.Error("link.missing", endpoint.Name, $"its port {port} is missing in {network.Netns}", null, "the daemon makes it again within seconds when it runs: overlaynet status");
             else if (!link.IsUp)
                 yield return Down(network.Netns, port, endpoint.Name);
-            else if (reading.Link(NetworkView.Bridge) is { } bridge && link.Master != bridge.Index)
-                yield return Diagnosed.Error("link.unplugged", endpoint.Name, $"its port {port} is not in the bridge", null, $"ip -n {network.Netns} link set {port} master {NetworkView.Bridge}");
+            else if (reading.Link(ObjectNames.Bridge) is { } bridge && link.Master != bridge.Index)
+                yield return Diagnosed.Error("link.unplugged", endpoint.Name, $"its port {port} is not in the bridge", null, $"ip -n {network.Netns} link set {port} master {ObjectNames.Bridge}");
             if ((endpoint.Address4 ?? endpoint.Address6) is { } address && inside.Having(address) is { IsUp: false } down)
                 yield return Down(Path.GetFileName(endpoint.Netns), down.Name, endpoint.Name, endpoint.Netns);
         }
-        foreach (var link in reading.Links.Where(link => reading.Link(NetworkView.Bridge) is { } bridge && link.Master == bridge.Index && link.Name is not (NetworkView.Tunnel or "node0p") && !wanted.Contains(link.Name)))
+        foreach (var link in reading.Links.Where(link => reading.Link(ObjectNames.Bridge) is { } bridge && link.Master == bridge.Index && link.Name is not (ObjectNames.Tunnel or ObjectNames.NodePort) && !wanted.Contains(link.Name)))
             yield return Diagnosed.Warning("link.unwanted", link.Name, $"port {link.Name} of network {network.Network.Name}'s bridge belongs to no endpoint of the registry", $"kind {link.Kind}", $"ip -n {network.Netns} link del {link.Name}");
     }
 
     /// <summary>Namespaces of this node of networks that it does not have.</summary>
     public static IEnumerable<Diagnosed> Unwanted(NodeView node, IEnumerable<string> names)
     {
-        var wanted = node.Networks.Select(network => NodeView.NetnsOf(node.NodeId, network)).ToHashSet();
-        var prefix = $"on-{node.NodeId[..Math.Min(6, node.NodeId.Length)]}-";
+        var wanted = node.Networks.Select(network => ObjectNames.Netns(node.NodeId, network)).ToHashSet();
+        var prefix = ObjectNames.NetnsPrefix(node.NodeId);
         return names.Where(name => name.StartsWith(prefix, StringComparison.Ordinal) && !wanted.Contains(name))
             .Select(name => Diagnosed.Warning("namespace.unwanted", name, "it belongs to no network that this node has", null, $"ip netns del {name} (a running daemon removes what is its own)"));
     }

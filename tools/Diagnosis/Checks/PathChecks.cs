@@ -29,7 +29,7 @@ internal static class PathChecks
     private static Diagnosed? Probe(CheckupInput input, NetworkView network, string node, IPAddress from, IPAddress to)
     {
         using var netns = NamedNamespaces.OpenPinned(network.Netns);
-        var tunnel = network.Reading!.Link(NetworkView.Tunnel);
+        var tunnel = network.Reading!.Link(ObjectNames.Tunnel);
         var port = tunnel?.Vxlan?.Port ?? 4789;
         var mtu = tunnel?.Mtu ?? 0;
         var @object = $"{network.Network.Name} to {node}";
@@ -49,7 +49,7 @@ internal static class PathChecks
         if (Answers(netns, from, to) || Answers(netns, from, to))
             return null;
         return Diagnosed.Error("vxlan.checksum", @object, $"TCP segments do not get to node {node} or back, echo does: their checksums are damaged on the way, or they are filtered",
-            $"2 segments to port {Number(Discard)} of {to}, no reset; checksum errors here {Number(before)} before, {Number(ChecksumErrors(netns))} after", $"ip netns exec {network.Netns} ethtool -K {NetworkView.Tunnel} tx off (and on the underlay's interface, on both nodes): offload that miscounts inner checksums");
+            $"2 segments to port {Number(Discard)} of {to}, no reset; checksum errors here {Number(before)} before, {Number(ChecksumErrors(netns))} after", $"ip netns exec {network.Netns} ethtool -K {ObjectNames.Tunnel} tx off (and on the underlay's interface, on both nodes): offload that miscounts inner checksums");
     }
 
     /// <summary>A segment comes back, whatever is in it.</summary>

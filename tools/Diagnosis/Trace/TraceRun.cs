@@ -14,7 +14,6 @@ namespace OverlayNet.Tools.Diagnosis.Trace;
 /// <param name="explain">Asks the daemon why a name has its answer; null when it does not answer.</param>
 internal sealed class TraceRun(NodeView node, Func<string, string, string, Task<DnsQueryReport?>> explain)
 {
-    private const string Tunnel = "vx0";
     private static readonly TimeSpan DnsTimeout = TimeSpan.FromSeconds(2);
 
     /// <param name="from">Name or id of an endpoint, or path or name of its namespace.</param>
@@ -24,7 +23,7 @@ internal sealed class TraceRun(NodeView node, Func<string, string, string, Task<
     {
         var endpoint = Find(from);
         var network = node.Snapshot.Networks.First(known => known.Id == endpoint.NetworkId);
-        var netns = NodeView.NetnsOf(node.NodeId, network);
+        var netns = ObjectNames.Netns(node.NodeId, network);
         var inside = NamespaceReading.Of(endpoint.Netns);
         var outside = NamespaceReading.Of(NamedNamespaces.PathOf(netns));
         var hops = TraceWalk.Attachment(endpoint, network, netns, inside, outside).ToList();
@@ -158,24 +157,24 @@ internal sealed class TraceRun(NodeView node, Func<string, string, string, Task<
     {
         const string inner = "ip or ip6";
         var path = NamedNamespaces.PathOf(netns);
-        var points = new List<CapturePoint> { new(endpoint.Name, path, NodeView.PortOf(endpoint), inner, ""), new($"{network.Name}/vxlan", path, Tunnel, inner, "") };
+        var points = new List<CapturePoint> { new(endpoint.Name, path, ObjectNames.HostVeth(endpoint), inner, ""), new($"{network.Name}/vxlan", path, ObjectNames.Tunnel, inner, "") };
         if (node.Self is { } self && host.Having(self.Address) is { } underlay)
             points.Add(new CapturePoint("underlay", $"/proc/self/fd/{node.Host.Fd.ToString(CultureInfo.InvariantCulture)}", underlay.Name, $"udp port {Text.Number(NamespacePort(path))}", ""));
         foreach (var backend in destination.Backends.Where(backend => backend.Kind == EndpointKind.Container && backend.Id != endpoint.Id))
         {
-            var theirs = NodeView.NetnsOf(backend.NodeId, network);
+            var theirs = ObjectNames.Netns(backend.NodeId, network);
             if (!NamedNamespaces.Exists(theirs))
                 continue;
             var prefix = backend.NodeId == node.NodeId ? "" : $"{node.NodeNameOf(backend.NodeId)}:";
             var there = NamedNamespaces.PathOf(theirs);
             if (prefix.Length > 0 && points.All(point => point.Name != $"{prefix}{network.Name}/vxlan"))
-                points.Add(new CapturePoint($"{prefix}{network.Name}/vxlan", there, Tunnel, inner, ""));
-            points.Add(new CapturePoint($"{prefix}{backend.Name}", there, NodeView.PortOf(backend), inner, ""));
+                points.Add(new CapturePoint($"{prefix}{network.Name}/vxlan", there, ObjectNames.Tunnel, inner, ""));
+            points.Add(new CapturePoint($"{prefix}{backend.Name}", there, ObjectNames.HostVeth(backend), inner, ""));
         }
         return points;
     }
 
-    private static int NamespacePort(string path) => NamespaceReading.Of(path)?.Link(Tunnel)?.Vxlan?.Port ?? 4789;
+    private static int NamespacePort(string path) => NamespaceReading.Of(path)?.Link(ObjectNames.Tunnel)?.Vxlan?.Port ?? 4789;
 
     private static HashSet<IPAddress> Resolvers(Network network) =>
         [.. new[] { network.Gateway4, network.Gateway6 }.OfType<IPAddress>(), .. Fixed];

@@ -11,8 +11,6 @@ namespace OverlayNet.Tools.Diagnosis.Trace;
 /// <summary>Judges each hop from an endpoint to a destination: desired state against what was read of the kernel. Pure.</summary>
 internal static class TraceWalk
 {
-    private const string Bridge = "br0", Tunnel = "vx0";
-
     /// <param name="inside">Of the endpoint's namespace; null: it is gone.</param>
     /// <param name="network">Of the network's namespace; null: it is gone.</param>
     public static IEnumerable<TraceHop> Attachment(Endpoint from, Network network, string netns, NamespaceReading? inside, NamespaceReading? outside)
@@ -41,7 +39,7 @@ internal static class TraceWalk
         if (PortFault(from, netns, outside) is { } fault)
             yield return fault with { Hop = "attachment" };
         else
-            yield return Fine("attachment", from.Name, $"{link.Name} has {address}, its port {NodeView.PortOf(from)} is in {netns}");
+            yield return Fine("attachment", from.Name, $"{link.Name} has {address}, its port {ObjectNames.HostVeth(from)} is in {netns}");
     }
 
     /// <param name="resolvConf">The container's, null where it cannot be known.</param>
@@ -110,24 +108,24 @@ internal static class TraceWalk
     /// <summary>From the network's namespace to a backend on another node.</summary>
     public static IEnumerable<TraceHop> Remote(Endpoint backend, IPAddress address, Node node, Network network, string netns, NamespaceReading outside, NamespaceReading host, Ruleset? rules, IPAddress self)
     {
-        var bridge = outside.Link(Bridge);
-        var tunnel = outside.Link(Tunnel);
+        var bridge = outside.Link(ObjectNames.Bridge);
+        var tunnel = outside.Link(ObjectNames.Tunnel);
         if (bridge is null || tunnel is null)
         {
-            yield return Fault("tunnel", network.Name, $"{netns} has no {(bridge is null ? Bridge : Tunnel)}", null, "the daemon makes it again within seconds when it runs: overlaynet status");
+            yield return Fault("tunnel", network.Name, $"{netns} has no {(bridge is null ? ObjectNames.Bridge : ObjectNames.Tunnel)}", null, "the daemon makes it again within seconds when it runs: overlaynet status");
             yield break;
         }
         var neighbour = outside.Neighbours.FirstOrDefault(entry => entry.Interface == bridge.Index && entry.Address.Equals(address));
         yield return neighbour is { Mac: { } mac } && mac.ToString() == backend.Mac
             ? Fine("neighbour", backend.Name, $"{address} is at {mac}")
-            : Fault("neighbour", backend.Name, neighbour?.Mac is { } other ? $"{address} is at {other}, should be {backend.Mac}" : $"nobody answers ARP or ND for {address} on this node", null, $"ip -n {netns} neigh replace {address} lladdr {backend.Mac} dev {Bridge} nud permanent (the daemon does so within seconds)");
+            : Fault("neighbour", backend.Name, neighbour?.Mac is { } other ? $"{address} is at {other}, should be {backend.Mac}" : $"nobody answers ARP or ND for {address} on this node", null, $"ip -n {netns} neigh replace {address} lladdr {backend.Mac} dev {ObjectNames.Bridge} nud permanent (the daemon does so within seconds)");
         var entries = outside.Fdb.Where(entry => entry.Mac.ToString() == backend.Mac).ToList();
         var vtep = entries.FirstOrDefault(entry => entry.Interface == tunnel.Index && entry.Vtep is not null)?.Vtep;
-        var repair = $"bridge -n {netns} fdb replace {backend.Mac} dev {Tunnel} dst {node.Address} self permanent (the daemon does so within seconds)";
-        yield return vtep is null ? Fault("fdb", backend.Name, $"{backend.Mac} has no VTEP on {Tunnel}", null, repair)
+        var repair = $"bridge -n {netns} fdb replace {backend.Mac} dev {ObjectNames.Tunnel} dst {node.Address} self permanent (the daemon does so within seconds)";
+        yield return vtep is null ? Fault("fdb", backend.Name, $"{backend.Mac} has no VTEP on {ObjectNames.Tunnel}", null, repair)
             : !vtep.Equals(node.Address) ? Fault("fdb", backend.Name, $"{backend.Mac} goes to VTEP {vtep}, should be {node.Address} ({node.Name})", null, repair)
             : Fine("fdb", backend.Name, $"{backend.Mac} goes to VTEP {vtep} ({node.Name})");
-        yield return !tunnel.IsUp ? Fault("tunnel", network.Name, $"{Tunnel} is down", null, $"ip -n {netns} link set {Tunnel} up")
+        yield return !tunnel.IsUp ? Fault("tunnel", network.Name, $"{ObjectNames.Tunnel} is down", null, $"ip -n {netns} link set {ObjectNames.Tunnel} up")
             : tunnel.Vxlan is { } options && options.Vni != network.Vni ? Fault("tunnel", network.Name, $"VNI {Number(options.Vni)}, should be {Number(network.Vni)}", null, "start overlaynetd: it makes the device again")
             : Fine("tunnel", network.Name, $"VNI {Number(network.Vni)} from {tunnel.Vxlan?.Local}, UDP {Number(tunnel.Vxlan?.Port ?? 4789)}, MTU {Number(tunnel.Mtu)}");
         yield return Underlay(node, tunnel.Vxlan?.Port ?? 4789, host, rules, self);
@@ -172,10 +170,10 @@ internal static class TraceWalk
 
     private static TraceHop? PortFault(Endpoint endpoint, string netns, NamespaceReading outside)
     {
-        var port = outside.Link(NodeView.PortOf(endpoint));
-        var bridge = outside.Link(Bridge);
-        return port is null ? Fault("endpoint", endpoint.Name, $"its port {NodeView.PortOf(endpoint)} is missing in {netns}", null, "start overlaynetd, which makes it again, or detach and attach the endpoint")
-            : bridge is null || port.Master != bridge.Index ? Fault("endpoint", endpoint.Name, $"its port {port.Name} is not in the bridge", null, $"ip -n {netns} link set {port.Name} master {Bridge}")
+        var port = outside.Link(ObjectNames.HostVeth(endpoint));
+        var bridge = outside.Link(ObjectNames.Bridge);
+        return port is null ? Fault("endpoint", endpoint.Name, $"its port {ObjectNames.HostVeth(endpoint)} is missing in {netns}", null, "start overlaynetd, which makes it again, or detach and attach the endpoint")
+            : bridge is null || port.Master != bridge.Index ? Fault("endpoint", endpoint.Name, $"its port {port.Name} is not in the bridge", null, $"ip -n {netns} link set {port.Name} master {ObjectNames.Bridge}")
             : !port.IsUp ? Fault("endpoint", endpoint.Name, $"its port {port.Name} is down", null, $"ip -n {netns} link set {port.Name} up")
             : null;
     }
