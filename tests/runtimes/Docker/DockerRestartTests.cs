@@ -1,11 +1,16 @@
+using System.Diagnostics;
 using OverlayNet.ClusterTests.Harness;
+using Xunit.Abstractions;
 
 namespace OverlayNet.RuntimeTests.Docker;
 
 /// <summary>dockerd and our daemon end in every way and order: what lives goes on, what ended is gone, nothing is left over.</summary>
-public sealed class DockerRestartTests(DockerCluster cluster) : IClassFixture<DockerCluster>
+public sealed class DockerRestartTests(DockerCluster cluster, ITestOutputHelper output) : IClassFixture<DockerCluster>
 {
     private const int Seed = 20261126;
+
+    // Host and order of each.
+    private readonly int[] _rounds = [.. Enumerable.Range(0, 16)];
 
     public static TheoryData<bool, bool, bool> Orders
     {
@@ -29,6 +34,7 @@ public sealed class DockerRestartTests(DockerCluster cluster) : IClassFixture<Do
         Round(cluster.Hosts[1], killDocker, killOurs, dockerFirst);
     }
 
+    /// <summary>Every order of ends and starts on either host, three times over, and between them containers that end in each way Docker has.</summary>
     [Fact]
     [Trait("Category", "Soak")]
     public void Fifty_rounds_of_restarts_leave_nothing_behind()
@@ -37,15 +43,20 @@ public sealed class DockerRestartTests(DockerCluster cluster) : IClassFixture<Do
         Prepare();
         for (var round = 0; round < 50; round++)
         {
-            var (host, order) = (cluster.Hosts[random.Next(2)], random.Next(8));
+            if (round % 16 == 0)
+                random.Shuffle(_rounds);
+            var (host, order) = (cluster.Hosts[_rounds[round % 16] % 2], _rounds[round % 16] / 2);
+            var watch = Stopwatch.StartNew();
             try
             {
                 Round(host, (order & 1) != 0, (order & 2) != 0, (order & 4) != 0);
+                EndContainers(host, random);
             }
-            catch (TimeoutException e)
+            catch (Exception e) when (e is TimeoutException or InvalidOperationException)
             {
-                throw new TimeoutException($"seed {Seed}, round {round}, {host.Node.Name}, order {order}: {e.Message}", e);
+                throw new InvalidOperationException($"seed {Seed}, round {round}, {host.Node.Name}, order {order}: {e.Message}", e);
             }
+            output.WriteLine($"round {round}: {host.Node.Name}, order {order}, {watch.Elapsed.TotalSeconds:F1} s");
         }
     }
 
@@ -72,6 +83,23 @@ public sealed class DockerRestartTests(DockerCluster cluster) : IClassFixture<Do
         cluster.Manager.Cli("service", "create", "--network", "round-net", "--port", "80", "round");
         foreach (var (host, name) in new[] { (cluster.Hosts[0], "far"), (cluster.Hosts[1], "round-1"), (cluster.Hosts[1], "round-2") })
             host.Run("run", "-d", "--restart", "always", "--name", name, "--network", "round-net", "--label", "overlaynet.service=round", Images.Busybox, "sleep", "1d");
+        Ledger.Balances(cluster, "round-net");
+    }
+
+    /// <summary>A host's containers are stopped and started, restarted or killed by Docker, one after the other in any order.</summary>
+    private void EndContainers(DockerHost host, Random random)
+    {
+        foreach (var name in host == cluster.Hosts[1] ? new[] { "round-1", "round-2" } : ["far"])
+        {
+            string[][] commands = random.Next(3) switch
+            {
+                0 => [["stop", "-t", "0", name], ["start", name]],
+                1 => [["restart", "-t", "0", name]],
+                _ => [["kill", name], ["start", name]],
+            };
+            foreach (var command in commands)
+                host.Run(command);
+        }
         Ledger.Balances(cluster, "round-net");
     }
 
