@@ -1,5 +1,6 @@
 using System.Collections;
 using System.Runtime.InteropServices;
+using OverlayNet.Contracts;
 using OverlayNet.Daemon.Configuration;
 using OverlayNet.Daemon.Hosting;
 using OverlayNet.Daemon.Keeper;
@@ -21,7 +22,7 @@ internal static class Program
             case ["clear", .. var settings]:
                 return await Guard(() => Clear(Load(settings))).ConfigureAwait(false);
             case ["--version"]:
-                Console.WriteLine($"overlaynetd {DaemonVersion.Text}");
+                Console.WriteLine($"overlaynetd {Protocol.Release}");
                 return 0;
             case ["--help" or "-h"]:
                 Console.WriteLine($"overlaynetd [clear] [--config FILE] [--SETTING VALUE]...\nThe OverlayNet daemon; clear: take everything that a stopped daemon made out of the kernel. Settings (flag, key in the file):\n{ConfigurationLoader.Usage()}");

@@ -16,7 +16,7 @@ public sealed partial class Heartbeat(
     private readonly AutoResetEvent _wake = new(false);
     private Thread? _thread;
     private volatile bool _stopping;
-    private string? _trouble;
+    private volatile string? _trouble;
 
     /// <summary>How late the thread woke up last, in milliseconds.</summary>
     public double LatenessMs { get; private set; }
@@ -29,6 +29,9 @@ public sealed partial class Heartbeat(
 
     /// <summary>How far this node's clock is ahead of the manager's that answered last, in milliseconds; null: none has.</summary>
     public double? ClockSkewMs { get; private set; }
+
+    /// <summary>Why the last beat was not heard; null: it was.</summary>
+    public string? Trouble => _trouble;
 
     public void Start()
     {

@@ -219,7 +219,8 @@ internal sealed partial class NodeAgent : IAsyncDisposable
             HostRoutes = _host.Routes,
             UnderlayMtu = _host.Mtu,
             Features = [.. Features.Where(feature => feature.Present).Select(feature => feature.Name)],
-            Version = DaemonVersion.Text,
+            Version = Protocol.Release,
+            ProtocolVersion = Protocol.Version,
             Trust = Trust?.Invoke().Trust ?? "",
             Issuer = Trust?.Invoke().Issuer ?? "",
         };

@@ -108,7 +108,7 @@ public sealed partial class RegistryClient(HttpClient http, ManagerSelector sele
         {
             if (line.Length == 0)
                 continue;
-            var message = JsonSerializer.Deserialize(line, OverlayNetJson.Default.WatchMessage)!;
+            var message = Read(line, manager);
             yield return message;
             if (message.Stale == true)
             {
@@ -126,6 +126,25 @@ public sealed partial class RegistryClient(HttpClient http, ManagerSelector sele
         }
     }
 
+    /// <exception cref="RegistryException">A manager of a newer release says what this one has no words for.</exception>
+    private WatchMessage Read(string line, Uri manager)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize(line, OverlayNetJson.Default.WatchMessage)!;
+        }
+        catch (JsonException e)
+        {
+            selector.Failed(manager);
+            throw new RegistryException(StatusCodes.Status502BadGateway, new ErrorBody
+            {
+                Code = "not-understood",
+                Message = $"manager {manager.Authority} says what this daemon ({Protocol.Release}) cannot read: {e.Message}",
+                Remedy = "upgrade this node to the manager's release; names and VIPs go on from the last snapshot",
+            }, e);
+        }
+    }
+
     private async Task<bool> IsFit(Uri manager, CancellationToken cancellation)
     {
         using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
@@ -133,7 +152,7 @@ public sealed partial class RegistryClient(HttpClient http, ManagerSelector sele
         try
         {
             using var response = await http.GetAsync(new Uri(manager, $"/v1/nodes/{selector.ClientId}"), timeout.Token).ConfigureAwait(false);
-            return response.IsSuccessStatusCode && response.Headers.TryGetValues(Protocol.ReadHeader, out var read) && read.First() == "fresh";
+            return response.IsSuccessStatusCode && Distance(response) is null && response.Headers.TryGetValues(Protocol.ReadHeader, out var read) && read.First() == "fresh";
         }
         catch (Exception e) when (e is HttpRequestException || (e is OperationCanceledException && !cancellation.IsCancellationRequested))
         {
@@ -144,7 +163,14 @@ public sealed partial class RegistryClient(HttpClient http, ManagerSelector sele
     /// <summary>Passes a request of this node's API on to a manager and gives its answer as it is.</summary>
     /// <inheritdoc cref="CreateEndpoint"/>
     public Task<HttpResponseMessage> Forward(Func<HttpRequestMessage> request, CancellationToken cancellation) =>
-        Ask(request, HttpCompletionOption.ResponseHeadersRead, cancellation);
+        Ask(
+            () =>
+            {
+                var forwarded = request();
+                forwarded.Headers.Add(Protocol.ForwardedHeader, "1");
+                return forwarded;
+            },
+            HttpCompletionOption.ResponseHeadersRead, cancellation);
 
     private async Task<long> Delete(string path, CancellationToken cancellation)
     {
@@ -215,6 +241,18 @@ public sealed partial class RegistryClient(HttpClient http, ManagerSelector sele
                 var response = await http.SendAsync(request, completion, timeout.Token).ConfigureAwait(false);
                 refusal?.Dispose();
                 refusal = null;
+                // The others may be of another release: managers are upgraded one after the other.
+                if (Distance(response) is { } version)
+                {
+                    selector.Failed(manager);
+                    last = new HttpRequestException($"it speaks protocol version {version}, this node {Protocol.Version}");
+                    // It says so itself, and what to do.
+                    if (response.IsSuccessStatusCode)
+                        response.Dispose();
+                    else
+                        refusal = response;
+                    continue;
+                }
                 if (response.StatusCode == HttpStatusCode.ServiceUnavailable)
                 {
                     selector.Failed(manager);
@@ -243,6 +281,13 @@ public sealed partial class RegistryClient(HttpClient http, ManagerSelector sele
             Remedy = "names and VIPs go on from the last snapshot; bring a manager back, or see 'overlaynet status'",
         }, last);
     }
+
+    /// <returns>The version of a manager that is too far from ours to be understood; null: it is not.</returns>
+    private static int? Distance(HttpResponseMessage response) =>
+        response.Headers.TryGetValues(Protocol.Header, out var values)
+        && int.TryParse(values.First(), NumberStyles.None, CultureInfo.InvariantCulture, out var version) && !Protocol.Understands(version)
+            ? version
+            : null;
 
     private static async Task ThrowIfRefused(HttpResponseMessage response, CancellationToken cancellation)
     {

@@ -58,7 +58,15 @@ internal sealed class ApiCall(HttpContext context, ManagerApiServices services, 
             : throw Refuse.Invalid("invalid-query", name, text, "it is not a whole number", $"write ?{name}=1");
     }
 
-    public Task<T> BodyAsync<T>(JsonTypeInfo<T> type, bool strict) => RequestBody.ReadAsync(Context.Request, type, strict, Aborted);
+    /// <param name="strict">A field that is not known is a mistake, unless a node of a newer release says it on its own behalf.</param>
+    public Task<T> BodyAsync<T>(JsonTypeInfo<T> type, bool strict) =>
+        RequestBody.ReadAsync(Context.Request, type, strict && !IsOfNewerNode, Aborted);
+
+    private bool IsOfNewerNode =>
+        Caller.Kind is CallerKind.Worker or CallerKind.Manager
+        && !Context.Request.Headers.ContainsKey(Protocol.ForwardedHeader)
+        && Context.Request.Headers[Protocol.Header] is [{ } text, ..]
+        && int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var version) && version > Protocol.Version;
 
     /// <inheritdoc cref="Registry"/>
     public Managers.ManagerPart Part => Services.Part ?? throw NotManager();
@@ -102,7 +110,7 @@ internal sealed class ApiCall(HttpContext context, ManagerApiServices services, 
             return;
         if (!int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var version))
             throw Refuse.Invalid("protocol-version", Protocol.Header, text, "it is not a number", $"send {Protocol.Version}");
-        if (Math.Abs(version - Protocol.Version) > 1)
+        if (!Protocol.Understands(version))
             throw ProtocolRefusal.Of(version);
     }
 }

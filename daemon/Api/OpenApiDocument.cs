@@ -1,5 +1,4 @@
 using System.Net;
-using System.Reflection;
 using System.Text.Json.Nodes;
 using System.Text.Json.Schema;
 using System.Text.Json.Serialization.Metadata;
@@ -37,8 +36,7 @@ internal static partial class OpenApiDocument
             ["info"] = new JsonObject
             {
                 ["title"] = "OverlayNet API",
-                ["version"] = typeof(OpenApiDocument).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()
-                    ?.InformationalVersion.Split('+')[0],
+                ["version"] = Protocol.Release,
                 ["description"] = $"Over the daemon's unix socket, or TLS 1.3 with a certificate of the cluster. Header {Protocol.Header} "
                     + $"carries the protocol version ({Protocol.Version}); answers carry the registry's revision in {Protocol.RevisionHeader}.",
             },

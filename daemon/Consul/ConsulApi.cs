@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
+using OverlayNet.Contracts;
 using OverlayNet.Daemon.Agent;
 using OverlayNet.Daemon.Hosting;
 using OverlayNet.Daemon.Registry;
@@ -176,7 +177,7 @@ internal sealed partial class ConsulApi(NodeDaemon daemon, TimeProvider time, IL
     private static ConsulSelf Self(View view)
     {
         var node = view.Snapshot.Nodes.GetValueOrDefault(view.NodeId) ?? throw ConsulException.NoLeader();
-        return new ConsulSelf(new ConsulSelfConfig(node.Dc, node.Dc, node.Name, node.Id, node.Role == Contracts.NodeRole.Manager, DaemonVersion.Text), Member(node), new Dictionary<string, string>());
+        return new ConsulSelf(new ConsulSelfConfig(node.Dc, node.Dc, node.Name, node.Id, node.Role == Contracts.NodeRole.Manager, Protocol.Release), Member(node), new Dictionary<string, string>());
     }
 
     private static ConsulMember Member(Contracts.Node node) => new(

@@ -142,6 +142,10 @@ public sealed record FloatingVip
     /// <summary>The lease's key: one lease per set of VIPs that move together.</summary>
     [JsonIgnore]
     public string LeaseSet => SyncGroup is null ? Id : $"group-{SyncGroup}";
+
+    /// <inheritdoc cref="UnreadFields"/>
+    [JsonExtensionData]
+    public UnreadFields? Unread { get; set; }
 }
 
 /// <summary>

@@ -1,3 +1,5 @@
+using System.Text.Json.Serialization;
+
 namespace OverlayNet.Contracts;
 
 /// <summary>How an endpoint is asked whether it serves.</summary>
@@ -88,6 +90,10 @@ public sealed record HealthCheck
 
     /// <summary>How many other nodes are asked before silence is believed.</summary>
     public int Peers { get; set; } = 2;
+
+    /// <inheritdoc cref="UnreadFields"/>
+    [JsonExtensionData]
+    public UnreadFields? Unread { get; set; }
 }
 
 /// <summary>What came of a check.</summary>

@@ -1,4 +1,5 @@
 using System.Net;
+using System.Text.Json.Serialization;
 
 namespace OverlayNet.Contracts;
 
@@ -119,6 +120,10 @@ public sealed record Node
     public string Version { get; set; } = "";
     public int ProtocolVersion { get; set; } = Protocol.Version;
     public IReadOnlyDictionary<string, string> Labels { get; set; } = NoLabels.Instance;
+
+    /// <inheritdoc cref="UnreadFields"/>
+    [JsonExtensionData]
+    public UnreadFields? Unread { get; set; }
 }
 
 /// <summary>An overlay network.</summary>
@@ -148,6 +153,10 @@ public sealed record Network
     public bool AllowOverlap { get; init; }
     public IReadOnlyDictionary<string, string> Labels { get; set; } = NoLabels.Instance;
     public long CreatedAtUnixMs { get; init; }
+
+    /// <inheritdoc cref="UnreadFields"/>
+    [JsonExtensionData]
+    public UnreadFields? Unread { get; set; }
 }
 
 /// <summary>A port a service answers on: at its VIP on <see cref="Port"/>, sent to <see cref="Target"/> of an endpoint.</summary>
@@ -166,6 +175,10 @@ public sealed record ServicePort
     /// <summary>The port every node answers on from outside; 0: not published.</summary>
     public int Published { get; init; }
     public PublishMode Mode { get; init; }
+
+    /// <inheritdoc cref="UnreadFields"/>
+    [JsonExtensionData]
+    public UnreadFields? Unread { get; set; }
 }
 
 /// <summary>A service: a name with a VIP (or none, in DNSRR mode) in front of endpoints of one network.</summary>
@@ -207,6 +220,10 @@ public sealed record Service
     public bool PublishNotReady { get; init; }
     public IReadOnlyDictionary<string, string> Labels { get; set; } = NoLabels.Instance;
     public long CreatedAtUnixMs { get; init; }
+
+    /// <inheritdoc cref="UnreadFields"/>
+    [JsonExtensionData]
+    public UnreadFields? Unread { get; set; }
 }
 
 /// <summary>A container's (or a node's own) attachment to a network.</summary>
@@ -253,29 +270,14 @@ public sealed record Endpoint
     public string Interface { get; set; } = "eth0";
     public IReadOnlyDictionary<string, string> Labels { get; set; } = NoLabels.Instance;
     public long CreatedAtUnixMs { get; init; }
+
+    /// <inheritdoc cref="UnreadFields"/>
+    [JsonExtensionData]
+    public UnreadFields? Unread { get; set; }
 }
 
 /// <summary>An empty label set, shared so that records without labels compare equal cheaply.</summary>
 public static class NoLabels
 {
     public static IReadOnlyDictionary<string, string> Instance { get; } = new Dictionary<string, string>();
-}
-
-/// <summary>What every message between nodes carries.</summary>
-public static class Protocol
-{
-    /// <summary>Raised when a message changes in a way an older peer would misread; peers of version N and N-1 work together.</summary>
-    public const int Version = 1;
-
-    /// <summary>HTTP header with <see cref="Version"/>.</summary>
-    public const string Header = "X-OverlayNet-Protocol";
-
-    /// <summary>HTTP header with the registry revision an answer comes from.</summary>
-    public const string RevisionHeader = "X-OverlayNet-Revision";
-
-    /// <summary>
-    /// HTTP header of reads: <c>fresh</c> (everything acknowledged before the request is in the answer: a majority has confirmed it),
-    /// <c>copy</c> (a worker's copy, which follows a manager) or <c>stale</c> (it may be behind: no majority, or no manager).
-    /// </summary>
-    public const string ReadHeader = "X-OverlayNet-Read";
 }

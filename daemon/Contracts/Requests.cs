@@ -205,6 +205,9 @@ public sealed record HeartbeatRequest
     public IReadOnlyList<string>? Features { get; init; }
     public string Version { get; set; } = "";
 
+    /// <summary>0: from before this was said.</summary>
+    public int ProtocolVersion { get; init; }
+
     /// <summary>The set of CAs the node trusts; empty: not said.</summary>
     public string Trust { get; set; } = "";
 

@@ -22,7 +22,7 @@ internal static class StatusBuilder
         {
             Daemon = "running",
             Pid = Environment.ProcessId,
-            Version = DaemonVersion.Text,
+            Version = Protocol.Release,
             ClusterId = agent.Membership.ClusterId,
             NodeId = agent.Membership.NodeId,
             NodeName = agent.Membership.NodeName,
@@ -43,7 +43,7 @@ internal static class StatusBuilder
                     Name = "agent",
                     Revision = applied,
                     Ok = reachable && !agent.Follower.Stale && agent.Withdrawals.Pending == 0,
-                    LastError = !reachable ? "no manager answers; serving the last snapshot" : agent.Follower.Stale ? "the managers have no majority; what is served may be behind" : null,
+                    LastError = !reachable ? $"{agent.Heartbeat.Trouble ?? "no manager answers"}; serving the last snapshot" : agent.Follower.Stale ? "the managers have no majority; what is served may be behind" : null,
                     Detail = $"{agent.Withdrawals.Pending} withdrawals pending, heartbeat {agent.Heartbeat.LatenessMs:0.0} ms late (at most {agent.Heartbeat.WorstLatenessMs:0})",
                 },
                 .. docker is null ? [] : new[] { docker },

@@ -77,7 +77,7 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
 
     public StatusReport Status() => _member is { } member
         ? StatusBuilder.Build(member.Agent, member.Registry?.NodeLags(), member.Docker?.Status(_dockerPluginError))
-        : new StatusReport { Daemon = "running", Pid = Environment.ProcessId, Version = DaemonVersion.Text };
+        : new StatusReport { Daemon = "running", Pid = Environment.ProcessId, Version = Protocol.Release };
 
     public DoctorReport Doctor() => new Doctor(RequireAgent(), _member?.Docker, _dockerPluginError).Examine();
 
@@ -316,7 +316,7 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
         _events ??= EventLog.Open(options.State, membership.NodeName, time);
         _member = await Member.Start(options, identity, store, _events, time, loggers).ConfigureAwait(false);
         _liveness.Follow(_member.Agent.Reconciler);
-        _events.Append("daemon", "start", membership.NodeName, $"version {DaemonVersion.Text}, pid {Environment.ProcessId}");
+        _events.Append("daemon", "start", membership.NodeName, $"version {Protocol.Release}, pid {Environment.ProcessId}");
     }
 
     private SqliteStoreOptions SqliteOptions() => new()

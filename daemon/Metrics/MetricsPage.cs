@@ -24,7 +24,7 @@ internal sealed class MetricsPage(TimeProvider time) : IDisposable
     public string Write(Member? member)
     {
         var page = new Exposition();
-        page.Gauge("overlaynet_build_info", "The version that runs; always 1", new Sample(1, ("version", DaemonVersion.Text), ("runtime", Environment.Version.ToString())));
+        page.Gauge("overlaynet_build_info", "The version that runs; always 1", new Sample(1, ("version", Protocol.Release), ("runtime", Environment.Version.ToString())));
         page.Gauge("overlaynet_member", "Whether this node is a member of a cluster", member is null ? 0 : 1);
         OfProcess(page);
         _meters.Write(page);

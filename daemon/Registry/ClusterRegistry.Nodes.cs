@@ -197,7 +197,8 @@ public sealed partial class ClusterRegistry
             || (heartbeat.HostRoutes is not null && !heartbeat.HostRoutes.SequenceEqual(node.HostRoutes))
             || (heartbeat.Features is not null && !heartbeat.Features.SequenceEqual(node.Features))
             || (heartbeat.UnderlayMtu != 0 && heartbeat.UnderlayMtu != node.UnderlayMtu)
-            || (heartbeat.Version.Length > 0 && heartbeat.Version != node.Version);
+            || (heartbeat.Version.Length > 0 && heartbeat.Version != node.Version)
+            || (heartbeat.ProtocolVersion != 0 && heartbeat.ProtocolVersion != node.ProtocolVersion);
         return !isNews ? node : node with
         {
             State = NodeState.Ready,
@@ -205,6 +206,7 @@ public sealed partial class ClusterRegistry
             Features = heartbeat.Features ?? node.Features,
             UnderlayMtu = heartbeat.UnderlayMtu == 0 ? node.UnderlayMtu : heartbeat.UnderlayMtu,
             Version = heartbeat.Version.Length == 0 ? node.Version : heartbeat.Version,
+            ProtocolVersion = heartbeat.ProtocolVersion == 0 ? node.ProtocolVersion : heartbeat.ProtocolVersion,
         };
     }
 

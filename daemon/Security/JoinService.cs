@@ -20,7 +20,7 @@ public sealed partial class JoinService(
     /// <exception cref="RegistryException">403 for a wrong token, 400 and 409 for what else is wrong.</exception>
     public async Task<JoinResponse> JoinAsync(JoinRequest request, string from, CancellationToken cancel = default)
     {
-        if (Math.Abs(request.ProtocolVersion - Protocol.Version) > 1)
+        if (!Protocol.Understands(request.ProtocolVersion))
             throw ProtocolRefusal.Of(request.ProtocolVersion);
         var verdict = await secrets.JudgeAsync(request.Token, cancel).ConfigureAwait(false);
         if (verdict.Role is not { } role)

@@ -2,6 +2,7 @@ using OpenTelemetry;
 using OpenTelemetry.Exporter;
 using OpenTelemetry.Resources;
 using OpenTelemetry.Trace;
+using OverlayNet.Contracts;
 
 namespace OverlayNet.Daemon.Tracing;
 
@@ -15,7 +16,7 @@ internal static class TraceExport
     public static IDisposable? Start(Uri? endpoint, string nodeName) => endpoint is null ? null : Sdk.CreateTracerProviderBuilder()
         .AddSource(Traces.SourceName)
         .SetSampler(new ParentBasedSampler(new AlwaysOnSampler()))
-        .SetResourceBuilder(ResourceBuilder.CreateEmpty().AddService("overlaynetd", serviceVersion: DaemonVersion.Text, autoGenerateServiceInstanceId: false, serviceInstanceId: nodeName)
+        .SetResourceBuilder(ResourceBuilder.CreateEmpty().AddService("overlaynetd", serviceVersion: Protocol.Release, autoGenerateServiceInstanceId: false, serviceInstanceId: nodeName)
             .AddAttributes([new("host.name", Environment.MachineName)]))
         .AddOtlpExporter(options =>
         {

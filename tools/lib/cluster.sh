@@ -17,7 +17,8 @@
 #   PREFIXout     the outside host: eth0 192.0.2.254 and 2001:db8:2::fe, beyond it 198.51.100.1 and 2001:db8:51::1 (on lo)
 #   PREFIXNAME    containers
 # Files: DIR/prefix, DIR/owner (pid and start time, or '-'), DIR/underlay, DIR/nodes/N/{config.yaml,api.sock,state/,daemon.log,daemon.pid},
-#   DIR/nodes/N/environment (variables of the daemon, NAME=VALUE a line; optional),
+#   DIR/nodes/N/environment (variables of the daemon, NAME=VALUE a line; optional), DIR/nodes/N/programs (where its daemon is, when
+#   it is another release; optional),
 #   DIR/processes/NAME.{pid,log}, DIR/containers.
 # OVERLAYNET_OUT is where overlaynetd and overlaynet are (default: out/ of this tree).
 
@@ -116,12 +117,13 @@ YAML
 }
 
 cluster_start() {
-    local dir=$1 n=$2 node=$1/nodes/$2 prefix i environment=()
+    local dir=$1 n=$2 node=$1/nodes/$2 out=$CLUSTER_OUT prefix i environment=()
     prefix=$(cluster_prefix "$dir")
     rm -f "$node/api.sock"
     [ ! -e "$node/environment" ] || mapfile -t environment <"$node/environment"
+    [ ! -e "$node/programs" ] || out=$(cat "$node/programs")
     # nsenter, not 'ip netns exec': the daemon needs the host's mounts to pin namespaces in.
-    setsid nsenter --net="/run/netns/${prefix}n$n" env "${environment[@]}" "$CLUSTER_OUT/overlaynetd" --config "$node/config.yaml" >>"$node/daemon.log" 2>&1 </dev/null &
+    setsid nsenter --net="/run/netns/${prefix}n$n" env "${environment[@]}" "$out/overlaynetd" --config "$node/config.yaml" >>"$node/daemon.log" 2>&1 </dev/null &
     echo $! >"$node/daemon.pid"
     # Its end is nothing for the shell to report.
     disown $!

@@ -53,6 +53,21 @@ public sealed class ClusterNode
     /// <summary>Adds lines to the configuration of its daemon, which takes them when it starts.</summary>
     public void Configure(params IEnumerable<string> settings) => File.AppendAllLines($"{Directory}/config.yaml", settings);
 
+    /// <summary>Where its daemon and its command line are: another release than the one under test, or that one again (null). Taken when it starts.</summary>
+    public string? Programs
+    {
+        get => File.Exists(ProgramsFile) ? File.ReadAllText(ProgramsFile) : null;
+        set
+        {
+            if (value is null)
+                File.Delete(ProgramsFile);
+            else
+                File.WriteAllText(ProgramsFile, value);
+        }
+    }
+
+    private string ProgramsFile => $"{Directory}/programs";
+
     public void Start() => Cluster.Script("start", _cluster.Directory, Cluster.Number(Index));
 
     /// <summary>SIGTERM, and waits for its end.</summary>
@@ -62,7 +77,7 @@ public sealed class ClusterNode
     public void Kill() => Cluster.Script("kill", _cluster.Directory, Cluster.Number(Index));
 
     /// <summary>The program against this node's daemon, whatever comes of it.</summary>
-    public CommandResult TryCli(params IEnumerable<string> arguments) => Commands.Run(Path.Combine(Tree.Out, "overlaynet"), ["--socket", Socket, .. arguments]);
+    public CommandResult TryCli(params IEnumerable<string> arguments) => Commands.Run(Path.Combine(Programs ?? Tree.Out, "overlaynet"), ["--socket", Socket, .. arguments]);
 
     public CommandResult Cli(params IEnumerable<string> arguments) => TryCli(arguments).Succeeded();
 

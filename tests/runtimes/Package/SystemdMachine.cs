@@ -14,7 +14,8 @@ public sealed class SystemdMachine : IDisposable
     private readonly string _directory;
     private readonly BackgroundProcess _nspawn;
 
-    public SystemdMachine()
+    /// <param name="isHost">With an underlay, as a host has one; else a container that has a loopback and nothing more.</param>
+    public SystemdMachine(bool isHost = true)
     {
         Programs.Require("systemd-nspawn", "systemd-container");
         var root = Commands.Run(TimeSpan.FromMinutes(10), "bash", Path.Combine(Tree.Root, "tools", "lib", "debian-root")).Succeeded().Text;
@@ -27,12 +28,14 @@ public sealed class SystemdMachine : IDisposable
             "--capability=all", "--system-call-filter=bpf perf_event_open", "--console=pipe", "--boot", "--", "--log-target=console");
         Wait.Until("systemd is up", () => Leader is not null && Run("systemctl", "is-system-running").Text is "running" or "degraded", TimeSpan.FromSeconds(120), () => _nspawn.Output);
         // The underlay, and a way out of it.
-        Run("sh", "-c", $"ip link add underlay type veth peer name wire && ip link set wire up && ip addr add {Address}/24 dev underlay && ip link set underlay up && ip route add default via 192.0.2.254").Succeeded();
+        if (isHost)
+            Run("sh", "-c", $"ip link add underlay type veth peer name wire && ip link set wire up && ip addr add {Address}/24 dev underlay && ip link set underlay up && ip route add default via 192.0.2.254").Succeeded();
     }
 
     public string Root => Path.Combine(_directory, "root");
 
-    private int? Leader => File.Exists($"/proc/{_nspawn.Pid}/task/{_nspawn.Pid}/children")
+    /// <summary>Its first process, as pid of this machine; null: none yet, or no more.</summary>
+    public int? Leader => File.Exists($"/proc/{_nspawn.Pid}/task/{_nspawn.Pid}/children")
         && File.ReadAllText($"/proc/{_nspawn.Pid}/task/{_nspawn.Pid}/children").Split(' ', StringSplitOptions.RemoveEmptyEntries) is [var first, ..]
             ? int.Parse(first, CultureInfo.InvariantCulture)
             : null;
