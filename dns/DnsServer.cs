@@ -6,6 +6,7 @@ using OverlayNet.Dns.Answer;
 using OverlayNet.Dns.Forward;
 using OverlayNet.Dns.Server;
 using OverlayNet.Dns.Table;
+using OverlayNet.Dns.Taps;
 
 namespace OverlayNet.Dns;
 
@@ -24,7 +25,7 @@ public sealed partial class DnsServer : IDisposable
     private readonly ILogger _logger;
     private readonly TimeProvider _time;
     private readonly ServerCookies _cookies;
-    private readonly QuerySampler? _sampler;
+    private readonly QueryTap[] _taps;
     private readonly WorkerPool _workers;
     private readonly Forwarder _forwarder;
     private readonly ForwardDispatcher _dispatcher;
@@ -59,8 +60,8 @@ public sealed partial class DnsServer : IDisposable
         _logger = logger;
         _time = time ?? TimeProvider.System;
         _cookies = new ServerCookies(_time, options.CookieSecret);
-        _sampler = options.LogEvery > 0 ? new QuerySampler(logger, options.LogEvery) : null;
-        _workers = new WorkerPool(_cookies, _sampler);
+        _taps = [.. Taps(options, logger, _time)];
+        _workers = new WorkerPool(_cookies, _taps);
         _forwarder = new Forwarder(options, logger, _time);
         _dispatcher = new ForwardDispatcher(_forwarder, _workers, options);
         _zone = MakeZone(_config);
@@ -70,7 +71,7 @@ public sealed partial class DnsServer : IDisposable
         for (var i = 0; i < _udp.Length; i++)
         {
             _udp[i] = new UdpLoop(
-                i, new QueryProcessor(_cookies, _sampler), new RateLimiter(options.ClientQueriesPerSecond, _time.TimestampFrequency), _dispatcher, _time);
+                i, new QueryProcessor(_cookies, _taps), new RateLimiter(options.ClientQueriesPerSecond, _time.TimestampFrequency), _dispatcher, _time);
         }
     }
 
@@ -205,10 +206,19 @@ public sealed partial class DnsServer : IDisposable
             loop.Dispose();
         _tcp.Dispose();
         _forwarder.Dispose();
-        _sampler?.Dispose();
+        foreach (var tap in _taps)
+            tap.Dispose();
     }
 
     public void Dispose() => Stop();
+
+    private static IEnumerable<QueryTap> Taps(DnsServerOptions options, ILogger logger, TimeProvider time)
+    {
+        if (options.LogEvery > 0)
+            yield return new QueryLog(logger, options.LogEvery);
+        if (options.DnstapFile is { } path)
+            yield return new Dnstap(path, options.Identity, Math.Max(1, options.DnstapEvery), logger, time);
+    }
 
     private void Close(Listener listener)
     {

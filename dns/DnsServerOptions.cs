@@ -41,6 +41,15 @@ public sealed record DnsServerOptions
     /// <summary>Log every n-th query a thread answers, at level Information; 0: none.</summary>
     public int LogEvery { get; init; }
 
+    /// <summary>File that answers are written to as dnstap messages (https://dnstap.info); null: none. At 64 MiB it becomes <c>FILE.1</c>.</summary>
+    public string? DnstapFile { get; init; }
+
+    /// <summary>Write every n-th answer of a thread to <see cref="DnstapFile"/>.</summary>
+    public int DnstapEvery { get; init; } = 1;
+
+    /// <summary>What the server calls itself in dnstap messages.</summary>
+    public string Identity { get; init; } = Environment.MachineName;
+
     /// <summary>Secret of the server cookies (16 octets), the same on all nodes and after a restart; null: random.</summary>
     public byte[]? CookieSecret { get; init; }
 

@@ -66,7 +66,7 @@ internal sealed partial class DataPlane(
     /// </summary>
     public void Resume(Snapshot snapshot)
     {
-        var config = dnsPlanner.Plan(snapshot, synced: true);
+        var config = dnsPlanner.Plan(snapshot, synced: true, time.GetUtcNow());
         dns.Apply(config);
         listeners.TakeOver(ListenAddresses(snapshot, config));
     }
@@ -247,7 +247,7 @@ internal sealed partial class DataPlane(
     private void ApplyDns(Pass pass)
     {
         using var span = Traces.Child("apply dns");
-        var config = dnsPlanner.Plan(pass.Snapshot, synced: true, pass.Suppressed);
+        var config = dnsPlanner.Plan(pass.Snapshot, synced: true, time.GetUtcNow(), pass.Suppressed);
         dns.Apply(config);
         var listen = ListenAddresses(pass.Snapshot, config);
         if (!pass.Whole && _listening.SequenceEqual(listen))

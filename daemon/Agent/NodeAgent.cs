@@ -49,7 +49,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
         var traces = new AppliedTraces();
         Follower.Traced += message => traces.Heard(message, membership.NodeId);
         Follower.Load();
-        Dns = new DnsServer(new DnsServerOptions { CookieSecret = CookieSecret(options.State), LogEvery = options.DnsLogEvery }, loggers.CreateLogger<DnsServer>(), time);
+        Dns = new DnsServer(new DnsServerOptions { CookieSecret = CookieSecret(options.State), LogEvery = options.DnsLogEvery, DnstapFile = options.DnstapFile, DnstapEvery = options.DnstapEvery, Identity = options.NodeName }, loggers.CreateLogger<DnsServer>(), time);
         _keeper = KeeperClient.Start(Path.Combine(options.State, "keeper.sock"));
         _balancers = BalancerFactory.Make(membership, options, time, loggers);
         Plane = new DataPlane(

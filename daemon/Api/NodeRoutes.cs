@@ -88,10 +88,10 @@ internal static class NodeRoutes
             Default.DnsQueryReport).ConfigureAwait(false), null, Default.DnsQueryReport,
             Query: [("name", "the name asked for"), ("type", "record type; absent: A"), ("from", "name, id or address of the endpoint that asks; absent: the node")]),
         new(Get, "/v1/dns/table", Access.Local, "Every record this node owns",
-            call => call.AnswerAsync(DnsReports.Table(daemon.RequireAgent(), call.Query("network") ?? ""), Default.ListString), null, Default.ListString,
+            call => call.AnswerAsync(DnsReports.Table(daemon.RequireAgent(), call.Query("network") ?? ""), Default.ListDnsTableEntry), null, Default.ListDnsTableEntry,
             Query: [("network", "name or id; absent: all")]),
         new(Get, "/v1/dns/cache", Access.Local, "Answers of upstreams that are kept",
-            call => call.AnswerAsync(DnsReports.Cache(daemon.RequireAgent()), Default.ListString), null, Default.ListString),
+            call => call.AnswerAsync(DnsReports.Cache(daemon.RequireAgent()), Default.ListDnsCacheEntry), null, Default.ListDnsCacheEntry),
         new(Post, "/v1/dns/flush", Access.Local, "Forget answers of upstreams", call =>
         {
             daemon.RequireAgent().Dns.FlushCache(call.Query("domain"));

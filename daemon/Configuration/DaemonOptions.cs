@@ -31,6 +31,12 @@ public sealed class DaemonOptions
     /// <summary>Every n-th DNS query is logged; 0: none.</summary>
     public int DnsLogEvery { get; set; }
 
+    /// <summary>File of dnstap messages; null: none.</summary>
+    public string? DnstapFile { get; set; }
+
+    /// <summary>Every n-th answer goes into it.</summary>
+    public int DnstapEvery { get; set; } = 1;
+
     /// <summary>
     /// Where the node's resolver listens for the node itself, and inside every network for runtimes that want one address
     /// for all. Outside every routed range; not 127/8, which a container's packets cannot go to.

@@ -26,6 +26,8 @@ public static class OptionKeys
         new("dns.resolvConf", "resolv.conf(5) to follow when no upstreams are set", (o, v) => o.ResolvConf = Absolute(v)),
         new("dns.addresses", "where the node's resolver listens on the host and in every network: 169.254.53.53, fd6f:7665:726c:53::53; empty: nowhere", (o, v) => o.ResolverAddresses = [.. List(v).Select(Address)]),
         new("dns.logEvery", "log every n-th query; 0: none", (o, v) => o.DnsLogEvery = Count(v)),
+        new("dns.dnstap", "file that answers are written to in dnstap's format, for fstrm_dump, dnstap-ldns and the like; it becomes FILE.1 at 64 MiB; off: none", (o, v) => o.DnstapFile = v == "off" ? null : Absolute(v)),
+        new("dns.dnstapEvery", "write every n-th answer to it, from 1", (o, v) => o.DnstapEvery = Math.Max(1, Count(v))),
         new("dns.domains", "upstreams by domain: corp.example=10.0.0.53, ...", (o, v) => o.DomainUpstreams = Domains(v)),
         new("agent.heartbeat", "seconds between signs of life to the managers", (o, v) => o.HeartbeatInterval = Seconds(v, 0.1)),
         new("agent.resync", "seconds between comparisons of kernel and desired state", (o, v) => o.ResyncInterval = Seconds(v, 0.1)),

@@ -64,6 +64,8 @@ namespace OverlayNet.Contracts;
 [JsonSerializable(typeof(List<BackendReport>))]
 [JsonSerializable(typeof(List<VipConnection>))]
 [JsonSerializable(typeof(DnsQueryReport))]
+[JsonSerializable(typeof(List<DnsTableEntry>))]
+[JsonSerializable(typeof(List<DnsCacheEntry>))]
 [JsonSerializable(typeof(HealthReport))]
 [JsonSerializable(typeof(ProbeTasks))]
 [JsonSerializable(typeof(CheckWord))]

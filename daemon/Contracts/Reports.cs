@@ -205,3 +205,37 @@ public sealed record DnsQueryReport
     public IReadOnlyList<string> Authority { get; set; } = [];
     public IReadOnlyList<string> Additional { get; set; } = [];
 }
+
+/// <summary>One record that a node's DNS server owns, as members of a network are answered it.</summary>
+public sealed record DnsTableEntry
+{
+    public required string Network { get; init; }
+    public required string Name { get; init; }
+    public required string Type { get; init; }
+
+    /// <summary>Seconds.</summary>
+    public uint Ttl { get; init; }
+
+    /// <summary>The record's data as a zone file writes it.</summary>
+    public string Data { get; set; } = "";
+}
+
+/// <summary>One answer of an upstream server that a node remembers.</summary>
+public sealed record DnsCacheEntry
+{
+    public required string Name { get; init; }
+    public required string Type { get; init; }
+    public required string Rcode { get; init; }
+
+    /// <summary>Until it expires; negative: kept to be served stale (RFC 8767).</summary>
+    public long SecondsLeft { get; init; }
+
+    /// <summary>Who said so.</summary>
+    public string Upstream { get; set; } = "";
+
+    /// <summary>Times it was served.</summary>
+    public long Hits { get; init; }
+
+    /// <summary>Memory it is charged with.</summary>
+    public long Bytes { get; init; }
+}

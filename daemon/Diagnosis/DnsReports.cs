@@ -44,11 +44,33 @@ internal static class DnsReports
 
     private static List<string> Lines(IReadOnlyList<DnsRecord> records) => [.. records.Select(record => $"{record.Name} {record.Ttl} {record.Type} {record.Data}")];
 
-    public static List<string> Table(NodeAgent agent, string network) =>
-        [.. agent.Dns.DumpTable(network.Length > 0 ? Resolve.Network(agent.Follower.Current, network).Id : null).Select(record => $"{record.Network}: {record.Name} {record.Ttl} {record.Type} {record.Data}").Order(StringComparer.Ordinal)];
+    /// <param name="network">Name or id; empty: all.</param>
+    public static List<DnsTableEntry> Table(NodeAgent agent, string network) =>
+    [
+        .. agent.Dns.DumpTable(network.Length > 0 ? Resolve.Network(agent.Follower.Current, network).Id : null)
+            .Select(record => new DnsTableEntry { Network = record.Network, Name = record.Name, Type = record.Type, Ttl = record.Ttl, Data = record.Data })
+            .OrderBy(record => record.Network, StringComparer.Ordinal)
+            .ThenBy(record => record.Name, StringComparer.Ordinal)
+            .ThenBy(record => record.Type, StringComparer.Ordinal)
+            .ThenBy(record => record.Data, StringComparer.Ordinal),
+    ];
 
-    public static List<string> Cache(NodeAgent agent) =>
-        [.. agent.Dns.DumpCache().Select(record => $"{record.Name} {record.Type} {record.Rcode}, {record.SecondsLeft} s left, from {record.Upstream}, {record.Hits} hits")];
+    public static List<DnsCacheEntry> Cache(NodeAgent agent) =>
+    [
+        .. agent.Dns.DumpCache()
+            .Select(record => new DnsCacheEntry
+            {
+                Name = record.Name,
+                Type = record.Type,
+                Rcode = record.Rcode.ToString().ToUpperInvariant(),
+                SecondsLeft = record.SecondsLeft,
+                Upstream = record.Upstream,
+                Hits = record.Hits,
+                Bytes = record.Bytes,
+            })
+            .OrderBy(record => record.Name, StringComparer.Ordinal)
+            .ThenBy(record => record.Type, StringComparer.Ordinal),
+    ];
 
     public static List<string> Upstreams(NodeAgent agent) => [.. agent.Dns.DumpUpstreams()];
 

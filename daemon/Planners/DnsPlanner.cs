@@ -13,28 +13,29 @@ public sealed class DnsPlanner(string nodeId, DnsForwardConfig forward, IReadOnl
 {
     private const int SrvUnit = 8, MostDnsWeight = 255;
     private Dictionary<string, (Service Source, List<Endpoint> Members, DnsService Planned)> _services = [];
-    private Dictionary<string, (Endpoint Source, Node? Node, bool Panic, DnsEndpoint Planned)> _endpoints = [];
+    private Dictionary<string, (Endpoint Source, Node? Node, bool Panic, int Eighths, DnsEndpoint Planned)> _endpoints = [];
     private Dictionary<string, (Network Source, List<DnsService> Services, List<DnsEndpoint> Endpoints, DnsNetwork Planned)> _networks = [];
 
     private (IReadOnlyDictionary<string, Node>? Source, List<DnsNode> Planned) _nodes = (null, []);
 
+    /// <param name="now">Weights of endpoints that start slowly depend on it.</param>
     /// <param name="suppressed">This node's endpoints that are known to be gone although the registry still has them; null: none.</param>
-    public DnsConfig Plan(Snapshot snapshot, bool synced, IReadOnlySet<string>? suppressed = null)
+    public DnsConfig Plan(Snapshot snapshot, bool synced, DateTimeOffset now, IReadOnlySet<string>? suppressed = null)
     {
         bool Here(Endpoint endpoint) => suppressed?.Contains(endpoint.Id) != true;
         var services = new Dictionary<string, (Service, List<Endpoint>, DnsService)>(snapshot.Services.Count);
-        var endpoints = new Dictionary<string, (Endpoint, Node?, bool, DnsEndpoint)>(snapshot.Endpoints.Count);
+        var endpoints = new Dictionary<string, (Endpoint, Node?, bool, int, DnsEndpoint)>(snapshot.Endpoints.Count);
         var networks = new Dictionary<string, (Network, List<DnsService>, List<DnsEndpoint>, DnsNetwork)>();
         foreach (var network in LocalNetworks.Of(snapshot, nodeId))
         {
             var planned = new List<DnsService>();
             foreach (var service in snapshot.ServicesOf(network).OrderBy(s => s.Id, StringComparer.Ordinal))
-                planned.Add(PlanService(snapshot, service, Here, services, endpoints));
+                planned.Add(PlanService(snapshot, service, Here, now, services, endpoints));
             var alone = new List<DnsEndpoint>();
             foreach (var endpoint in snapshot.EndpointsOf(network).OrderBy(e => e.Id, StringComparer.Ordinal))
             {
                 if (endpoint is { Kind: EndpointKind.Container, ServiceId: null } && IsNamed(endpoint) && Here(endpoint))
-                    alone.Add(PlanEndpoint(snapshot, endpoint, panic: false, endpoints));
+                    alone.Add(PlanEndpoint(snapshot, endpoint, panic: false, slowStart: TimeSpan.Zero, now, endpoints));
             }
             networks[network.Id] = (network, planned, alone, PlanNetwork(network, planned, alone));
         }
@@ -66,12 +67,13 @@ public sealed class DnsPlanner(string nodeId, DnsForwardConfig forward, IReadOnl
         Snapshot snapshot,
         Service service,
         Func<Endpoint, bool> here,
+        DateTimeOffset now,
         Dictionary<string, (Service, List<Endpoint>, DnsService)> services,
-        Dictionary<string, (Endpoint, Node?, bool, DnsEndpoint)> endpoints)
+        Dictionary<string, (Endpoint, Node?, bool, int, DnsEndpoint)> endpoints)
     {
         var panic = PanicMode.On(snapshot, service);
         var members = snapshot.EndpointsOf(service).Where(e => (IsNamed(e) || service.PublishNotReady) && here(e)).OrderBy(e => e.Id, StringComparer.Ordinal).ToList();
-        var planned = members.ConvertAll(member => PlanEndpoint(snapshot, member, panic, endpoints));
+        var planned = members.ConvertAll(member => PlanEndpoint(snapshot, member, panic, TimeSpan.FromSeconds(service.SlowStartSeconds), now, endpoints));
         if (!_services.TryGetValue(service.Id, out var before)
             || !ReferenceEquals(before.Source, service)
             || !before.Planned.Endpoints.SequenceEqual(planned, ReferenceEqualityComparer.Instance))
@@ -99,25 +101,38 @@ public sealed class DnsPlanner(string nodeId, DnsForwardConfig forward, IReadOnl
         return before.Planned;
     }
 
-    private DnsEndpoint PlanEndpoint(Snapshot snapshot, Endpoint endpoint, bool panic, Dictionary<string, (Endpoint, Node?, bool, DnsEndpoint)> endpoints)
+    private DnsEndpoint PlanEndpoint(
+        Snapshot snapshot,
+        Endpoint endpoint,
+        bool panic,
+        TimeSpan slowStart,
+        DateTimeOffset now,
+        Dictionary<string, (Endpoint, Node?, bool, int, DnsEndpoint)> endpoints)
     {
         var node = snapshot.Nodes.GetValueOrDefault(endpoint.NodeId);
-        if (!_endpoints.TryGetValue(endpoint.Id, out var before) || !ReferenceEquals(before.Source, endpoint) || !ReferenceEquals(before.Node, node) || before.Panic != panic)
+        var seen = PanicMode.Seen(endpoint, panic);
+        var eighths = Weights.Eighths(seen, node, slowStart, now);
+        if (!_endpoints.TryGetValue(endpoint.Id, out var before)
+            || !ReferenceEquals(before.Source, endpoint)
+            || !ReferenceEquals(before.Node, node)
+            || before.Panic != panic
+            || before.Eighths != eighths)
         {
-            before = (endpoint, node, panic, new DnsEndpoint
+            before = (endpoint, node, panic, eighths, new DnsEndpoint
             {
                 Id = endpoint.Id,
                 Name = endpoint.Name,
                 Addresses = [.. new[] { endpoint.Address4, endpoint.Address6 }.OfType<IPAddress>()],
                 Weight = Math.Min(endpoint.Weight * SrvUnit, MostDnsWeight),
-                State = Weights.StateOf(PanicMode.Seen(endpoint, panic), node) switch
+                State = Weights.StateOf(seen, node) switch
                 {
                     EndpointState.Healthy => DnsEndpointState.Healthy,
                     EndpointState.Recovering => DnsEndpointState.Recovering,
                     EndpointState.Draining => DnsEndpointState.Draining,
                     _ => DnsEndpointState.Unhealthy,
                 },
-                RecoveringEighths = Math.Max(endpoint.RampEighths, 2),
+                // One without a share of its own (all are down: Serving names them all the same) counts whole.
+                Eighths = eighths == 0 ? 8 : eighths,
                 Aliases = endpoint.Aliases,
                 Node = node?.Name ?? endpoint.NodeId,
             });

@@ -9,7 +9,7 @@ namespace OverlayNet.Daemon.Planners;
 /// </summary>
 public static class Weights
 {
-    private const int Healthy = 8, Recovering = 2, Most = 65535;
+    private const int Recovering = 2, Most = 65535;
 
     /// <summary>An endpoint's state as traffic sees it: on a node that is being drained, it is draining.</summary>
     /// <param name="node">The endpoint's node; null when the registry no longer has it.</param>
@@ -21,10 +21,15 @@ public static class Weights
     /// <summary>What the balancer uses, 0-65535.</summary>
     /// <param name="slowStart">How long an endpoint that has become healthy takes to its full weight; zero: no time.</param>
     /// <inheritdoc cref="StateOf"/>
-    public static int Balanced(Endpoint endpoint, Node? node, TimeSpan slowStart, DateTimeOffset now) => StateOf(endpoint, node) switch
+    public static int Balanced(Endpoint endpoint, Node? node, TimeSpan slowStart, DateTimeOffset now) =>
+        Math.Min(endpoint.Weight * Eighths(endpoint, node, slowStart, now), Most);
+
+    /// <summary>How much of its weight an endpoint has, in eighths: 8 all of it, 0 none. The balancer's and SRV's one source.</summary>
+    /// <inheritdoc cref="Balanced(Endpoint, Node?, TimeSpan, DateTimeOffset)"/>
+    public static int Eighths(Endpoint endpoint, Node? node, TimeSpan slowStart, DateTimeOffset now) => StateOf(endpoint, node) switch
     {
-        EndpointState.Healthy => Math.Min(endpoint.Weight * Ramp(endpoint.StateSinceUnixMs, slowStart, now), Most),
-        EndpointState.Recovering => Math.Min(endpoint.Weight * Math.Max(endpoint.RampEighths, Recovering), Most),
+        EndpointState.Healthy => Ramp(endpoint.StateSinceUnixMs, slowStart, now),
+        EndpointState.Recovering => Math.Max(endpoint.RampEighths, Recovering),
         _ => 0,
     };
 

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using OverlayNet.Dns.Forward;
+using OverlayNet.Dns.Taps;
 
 namespace OverlayNet.Dns.Answer;
 
@@ -28,16 +29,16 @@ internal sealed unsafe partial class QueryProcessor
     private int _rcode;
     private bool _authenticated;
 
-    private readonly Server.QuerySampler? _sampler;
-    private int _untilSample;
+    private readonly QueryTap[] _taps;
+    private readonly int[] _untilTap;
 
     /// <param name="cookies">Answers the COOKIE option.</param>
-    /// <param name="sampler">Where every n-th query is reported; null: nowhere.</param>
-    public QueryProcessor(ServerCookies cookies, Server.QuerySampler? sampler = null)
+    /// <param name="taps">Who is shown every n-th answer.</param>
+    public QueryProcessor(ServerCookies cookies, params QueryTap[] taps)
     {
         _cookies = cookies;
-        _sampler = sampler;
-        _untilSample = sampler?.Every ?? int.MaxValue;
+        _taps = taps;
+        _untilTap = [.. taps.Select(tap => tap.Every)];
         _random = BitConverter.ToUInt64(System.Security.Cryptography.RandomNumberGenerator.GetBytes(8)) | 1;
     }
 
@@ -96,7 +97,7 @@ internal sealed unsafe partial class QueryProcessor
         if (!query.TryParseRecords(packet, length, others, additional))
         {
             query.HasOpt = false;
-            return Error(Rcode.FormErr, ref query, client);
+            return Error(Rcode.FormErr, ref query, tcp, client);
         }
 
         _limit = tcp ? Limits.Tcp : query.HasOpt ? Math.Clamp((int)query.UdpSize, Limits.PlainUdp, Limits.EdnsUdp) : Limits.PlainUdp;
@@ -105,15 +106,15 @@ internal sealed unsafe partial class QueryProcessor
             Counters.Edns++;
             _limit -= OptSize(ref query, tcp);
             if (query.EdnsVersion != 0)
-                return Error(Rcode.BadVers, ref query, client);
+                return Error(Rcode.BadVers, ref query, tcp, client);
         }
 
         if (query.Class != ClassCode.In)
-            return Error(Rcode.Refused, ref query, client);
+            return Error(Rcode.Refused, ref query, tcp, client);
         if (query.Type is (ushort)RrType.AXFR or (ushort)RrType.IXFR)
-            return Error(Rcode.Refused, ref query, client);
+            return Error(Rcode.Refused, ref query, tcp, client);
         if (query.Type is 0 or (ushort)RrType.OPT)
-            return Error(Rcode.FormErr, ref query, client);
+            return Error(Rcode.FormErr, ref query, tcp, client);
 
         var scope = view.ScopeOf(client);
         Scope = scope;
@@ -190,10 +191,10 @@ internal sealed unsafe partial class QueryProcessor
         return _position;
     }
 
-    private int Error(Rcode rcode, ref ParsedQuery query, in ClientAddress client)
+    private int Error(Rcode rcode, ref ParsedQuery query, bool tcp, in ClientAddress client)
     {
         _rcode = (int)rcode;
-        return Finish(ref query, false, client);
+        return Finish(ref query, tcp, client);
     }
 
     private int Finish(ref ParsedQuery query, bool tcp, in ClientAddress client)
@@ -201,10 +202,12 @@ internal sealed unsafe partial class QueryProcessor
         if (query.HasOpt)
             WriteOpt(ref query, tcp, client);
         WriteHeader(questions: 1);
-        if (_sampler is not null && --_untilSample <= 0)
+        for (var i = 0; i < _taps.Length; i++)
         {
-            _untilSample = _sampler.Every;
-            _sampler.Take(client, query.Name, (RrType)query.Type, (Rcode)_rcode);
+            if (--_untilTap[i] > 0)
+                continue;
+            _untilTap[i] = _taps[i].Every;
+            _taps[i].Take(client, tcp, query, (Rcode)_rcode, new ReadOnlySpan<byte>(_packet, _position));
         }
 
         return _position;

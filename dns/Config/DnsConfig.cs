@@ -131,13 +131,13 @@ public sealed record DnsEndpoint
 
     public IReadOnlyList<IPAddress> Addresses { get; init; } = [];
 
-    /// <summary>Relative weight, 8 by default; SRV publishes 256 × weight, and <see cref="RecoveringEighths"/> of that while recovering.</summary>
+    /// <summary>Relative weight, 8 by default; SRV publishes 256 × weight × <see cref="Eighths"/> / 8.</summary>
     public int Weight { get; init; } = 8;
 
     public DnsEndpointState State { get; init; }
 
-    /// <summary>While recovering: how many eighths of its weight it has.</summary>
-    public int RecoveringEighths { get; init; } = 2;
+    /// <summary>How many eighths of its weight it has: 8, less while it recovers or starts slowly.</summary>
+    public int Eighths { get; init; } = 8;
 
     public IReadOnlyList<string> Aliases { get; init; } = [];
 

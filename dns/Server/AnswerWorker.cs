@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Runtime.CompilerServices;
 using OverlayNet.Dns.Answer;
+using OverlayNet.Dns.Taps;
 
 namespace OverlayNet.Dns.Server;
 
@@ -32,7 +33,7 @@ internal sealed unsafe class AnswerWorker
 }
 
 /// <summary>Workers that are not in use, and the counters of all there ever were.</summary>
-internal sealed class WorkerPool(ServerCookies cookies, QuerySampler? sampler)
+internal sealed class WorkerPool(ServerCookies cookies, QueryTap[] taps)
 {
     private readonly ConcurrentBag<AnswerWorker> _idle = [];
     private readonly ConcurrentBag<DnsCounters> _counters = [];
@@ -43,7 +44,7 @@ internal sealed class WorkerPool(ServerCookies cookies, QuerySampler? sampler)
     {
         if (_idle.TryTake(out var worker))
             return worker;
-        worker = new AnswerWorker(new QueryProcessor(cookies, sampler));
+        worker = new AnswerWorker(new QueryProcessor(cookies, taps));
         _counters.Add(worker.Processor.Counters);
         return worker;
     }

@@ -143,8 +143,7 @@ internal sealed class Contributions(byte[] suffix, bool reverse)
     }
 
     /// <summary>In units of a quarter of the configured weight, so that a recovering endpoint's share is a whole number.</summary>
-    private static int QuarterWeight(DnsEndpoint endpoint) =>
-        endpoint.State == DnsEndpointState.Recovering ? endpoint.Weight * endpoint.RecoveringEighths / 2 : endpoint.Weight * 4;
+    private static int QuarterWeight(DnsEndpoint endpoint) => endpoint.Weight * endpoint.Eighths / 2;
 
     private static void CollectService(DnsService service, RecordSet records)
     {

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Text.Json;
 using OverlayNet.Contracts;
 using OverlayNet.Tools.Api;
 using OverlayNet.Tools.Cli;
@@ -14,8 +13,8 @@ internal static class DnsCommands
     public static Command Create(Shell shell) => new CliCommand("dns", "What this node's resolver would answer, and why", "dns query web", "dns table --network app")
     {
         Query(shell),
-        Dump(shell, "table", "Print every record this node answers from the registry", "dns table --network app", network: true),
-        Dump(shell, "cache", "Print every answer of an upstream server that this node remembers", "dns cache", network: false),
+        OwnRecords(shell),
+        Cache(shell),
         Flush(shell),
     };
 
@@ -53,17 +52,32 @@ internal static class DnsCommands
             output.WriteLine($"additional: {record}");
     }
 
-    private static CliCommand Dump(Shell shell, string name, string description, string example, bool network)
+    private static CliCommand OwnRecords(Shell shell)
     {
-        var only = Objects.ReferenceOption("--network", "Only this network's names", NetworkCommands.ListPath, shell);
-        var command = new CliCommand(name, description, $"dns {name}", example);
-        if (network)
-            command.Options.Add(only);
-        shell.Read(command, parsed => $"/v1/dns/{name}" + Text.Query(("network", network ? parsed.GetValue(only) : null)), (parsed, body) =>
+        var network = Objects.ReferenceOption("--network", "Only this network's names", NetworkCommands.ListPath, shell);
+        var command = new CliCommand("table", "List every record this node answers from the registry", "dns table", "dns table --network app --json") { network };
+        shell.Read(command, parsed => "/v1/dns/table" + Text.Query(("network", parsed.GetValue(network))), (parsed, body) =>
         {
-            using var records = JsonDocument.Parse(body);
-            foreach (var record in records.RootElement.EnumerateArray())
-                parsed.InvocationConfiguration.Output.WriteLine(record.GetString());
+            var table = new Table("NETWORK", "NAME", "TTL", "TYPE", "DATA");
+            foreach (var record in ApiClient.Parse(body, OverlayNetJson.Default.ListDnsTableEntry))
+                table.Add(record.Network, record.Name, Text.Number(record.Ttl), record.Type, record.Data);
+            table.Write(parsed.InvocationConfiguration.Output);
+        });
+        return command;
+    }
+
+    private static CliCommand Cache(Shell shell)
+    {
+        var command = new CliCommand("cache", "List every answer of an upstream server that this node remembers", "dns cache", "dns cache --json");
+        shell.Read(command, _ => "/v1/dns/cache", (parsed, body) =>
+        {
+            var table = new Table("NAME", "TYPE", "RCODE", "EXPIRES", "UPSTREAM", "HITS", "BYTES");
+            foreach (var answer in ApiClient.Parse(body, OverlayNetJson.Default.ListDnsCacheEntry))
+            {
+                var expires = answer.SecondsLeft >= 0 ? $"in {Text.Number(answer.SecondsLeft)} s" : $"{Text.Number(-answer.SecondsLeft)} s ago (stale)";
+                table.Add(answer.Name, answer.Type, answer.Rcode, expires, Text.Or(answer.Upstream), Text.Number(answer.Hits), Text.Number(answer.Bytes));
+            }
+            table.Write(parsed.InvocationConfiguration.Output);
         });
         return command;
     }

@@ -80,13 +80,17 @@ public sealed class ContainerResolverTests(ResolverCluster world) : IClassFixtur
             $"--listen-address={Cluster.OutsideAddress}", $"--address=/corp.example/{Cluster.OutsideAddress}").Says("started");
         Wait.Until("the upstream is asked again", () => world.Dig("10.71.0.1", "a.corp.example") == Cluster.OutsideAddress);
 
-        Assert.Contains(node.CliJson("dns", "table", "--network", "blue").AsArray(), line => ((string)line!).Contains($"onlyblue 5 A {world.OnlyBlue}", StringComparison.Ordinal));
-        Assert.DoesNotContain(node.CliJson("dns", "table", "--network", "blue").AsArray(), line => ((string)line!).Contains("onlyred", StringComparison.Ordinal));
-        Assert.Contains("a.corp.example. A NoError", node.Cli("dns", "cache").Output, StringComparison.Ordinal);
+        var blue = node.CliJson("dns", "table", "--network", "blue").AsArray();
+        Assert.Contains(blue, record => ((string)record!["name"]!).StartsWith("onlyblue", StringComparison.Ordinal)
+            && ((string)record["network"]!, (string)record["type"]!, (int)record["ttl"]!, (string)record["data"]!) == ("blue", "A", 5, world.OnlyBlue));
+        Assert.DoesNotContain(blue, record => ((string)record!["name"]!).StartsWith("onlyred", StringComparison.Ordinal));
+        var remembered = Assert.Single(node.CliJson("dns", "cache").AsArray(), record => (string)record!["name"]! == "a.corp.example.");
+        Assert.Equal(("A", "NOERROR", $"{Cluster.OutsideAddress}:53"), ((string)remembered!["type"]!, (string)remembered["rcode"]!, (string)remembered["upstream"]!));
+        Assert.InRange((int)remembered["secondsLeft"]!, 1, 300);
         node.Cli("dns", "flush", "other.example");
-        Assert.Contains(node.CliJson("dns", "cache").AsArray(), line => ((string)line!).StartsWith("a.corp.example.", StringComparison.Ordinal));
+        Assert.Contains(node.CliJson("dns", "cache").AsArray(), record => (string)record!["name"]! == "a.corp.example.");
         node.Cli("dns", "flush", "corp.example");
-        Assert.DoesNotContain(node.CliJson("dns", "cache").AsArray(), line => ((string)line!).StartsWith("a.corp.example.", StringComparison.Ordinal));
+        Assert.DoesNotContain(node.CliJson("dns", "cache").AsArray(), record => (string)record!["name"]! == "a.corp.example.");
         node.Cli("dns", "flush");
     }
 

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json.Nodes;
 using OverlayNet.ClusterTests.Harness;
 
@@ -133,6 +134,29 @@ public sealed class BadInputTests(WebCluster web)
             Wait.Until("the endpoints are withdrawn", () => node.CliJson("endpoint", "ls", "--network", "tiny").AsArray().All(endpoint => (string?)endpoint!["kind"] == "node"));
             node.Cli("network", "rm", "tiny");
         }
+    }
+
+    [Theory]
+    [InlineData("tcp")]
+    [InlineData("udp")]
+    public void Publishing_a_port_that_a_process_of_the_host_holds_is_refused_and_names_the_process(string protocol)
+    {
+        const string Serve = "import socket,sys,time; s=socket.socket(socket.AF_INET6, socket.SOCK_STREAM if sys.argv[1]=='tcp' else socket.SOCK_DGRAM); s.bind(('::',18080)); sys.argv[1]=='tcp' and s.listen(); print('held',flush=True); time.sleep(3600)";
+        var node = web.Cluster.Nodes[0];
+        var before = node.Cli("service", "ls", "--json").Output;
+        using (var holder = BackgroundProcess.In(node.Netns, "python3", "-c", Serve, protocol).Says("held"))
+        {
+            var result = node.TryCli("service", "create", "--network", WebCluster.Network, "--port", $"18080:80/{protocol}", "bad");
+
+            Assert.True(result.Code == 2, result.ToString());
+            Assert.Contains($"{protocol} port 18080 is held by python3", result.Error, StringComparison.Ordinal);
+            Assert.Contains($"(pid {holder.Pid.ToString(CultureInfo.InvariantCulture)})", result.Error, StringComparison.Ordinal);
+            Assert.Contains("\nremedy: ", result.Error, StringComparison.Ordinal);
+            Assert.Equal(before, node.Cli("service", "ls", "--json").Output);
+        }
+        // With the process gone, the same command is obeyed.
+        node.Cli("service", "create", "--network", WebCluster.Network, "--port", $"18080:80/{protocol}", "held");
+        node.Cli("service", "rm", "held");
     }
 
     /// <summary>Everything a refused request could have changed: the registry, the node's namespaces, the container.</summary>

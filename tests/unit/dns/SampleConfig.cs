@@ -7,7 +7,7 @@ namespace OverlayNet.UnitTests.Dns;
 internal static class SampleConfig
 {
     public static readonly DnsEndpoint Web1 = Endpoint("e1", "web-1", "10.1.0.11", "fd01::11") with { Node = "node-a" };
-    public static readonly DnsEndpoint Web2 = Endpoint("e2", "web-2", "10.1.0.12", "fd01::12") with { State = DnsEndpointState.Recovering };
+    public static readonly DnsEndpoint Web2 = Endpoint("e2", "web-2", "10.1.0.12", "fd01::12") with { State = DnsEndpointState.Recovering, Eighths = 2 };
     public static readonly DnsEndpoint Web3 = Endpoint("e3", "web-3", "10.1.0.13", "fd01::13") with { State = DnsEndpointState.Unhealthy };
 
     public static readonly DnsService Web = new()

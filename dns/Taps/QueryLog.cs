@@ -3,10 +3,10 @@ using System.Threading.Channels;
 using Microsoft.Extensions.Logging;
 using OverlayNet.Dns.Answer;
 
-namespace OverlayNet.Dns.Server;
+namespace OverlayNet.Dns.Taps;
 
-/// <summary>Takes every n-th query off the answering threads and logs it elsewhere. When the log is slow, samples are lost, not time.</summary>
-internal sealed partial class QuerySampler : IDisposable
+/// <summary>Logs every n-th query.</summary>
+internal sealed partial class QueryLog : QueryTap
 {
     private const int MostWaiting = 256;
 
@@ -16,19 +16,17 @@ internal sealed partial class QuerySampler : IDisposable
 
     private readonly record struct Sample(IPAddress Client, byte[] Name, RrType Type, Rcode Rcode);
 
-    public QuerySampler(ILogger logger, int every)
+    public QueryLog(ILogger logger, int every)
+        : base(every)
     {
         _logger = logger;
-        Every = every;
         _ = RunAsync();
     }
 
-    public int Every { get; }
+    public override void Take(in ClientAddress client, bool tcp, in ParsedQuery query, Rcode rcode, ReadOnlySpan<byte> answer) =>
+        _samples.Writer.TryWrite(new Sample(client.ToIPAddress(), query.Name.ToArray(), (RrType)query.Type, rcode));
 
-    public void Take(in ClientAddress client, ReadOnlySpan<byte> name, RrType type, Rcode rcode) =>
-        _samples.Writer.TryWrite(new Sample(client.ToIPAddress(), name.ToArray(), type, rcode));
-
-    public void Dispose() => _samples.Writer.TryComplete();
+    public override void Dispose() => _samples.Writer.TryComplete();
 
     private async Task RunAsync()
     {
