@@ -3,6 +3,7 @@ using System.Text.Json;
 using OverlayNet.Contracts;
 using OverlayNet.Daemon.Diagnosis;
 using OverlayNet.Daemon.Hosting;
+using OverlayNet.Daemon.Peers;
 using OverlayNet.Daemon.Registry;
 using OverlayNet.Daemon.Runtimes.Cni;
 using static OverlayNet.Contracts.OverlayNetJson;
@@ -61,9 +62,10 @@ internal static class NodeRoutes
         CniRoute.For(daemon),
         .. HealthRoutes.Node(daemon),
         .. ReadableRoutes.For(daemon),
+        .. PeerCalls.For(daemon),
         new(Get, "/v1/doctor", Access.Local, "What is wrong on this node, with evidence and remedy",
             call => call.AnswerAsync(daemon.Doctor(), Default.DoctorReport), null, Default.DoctorReport),
-        new(Get, "/v1/endpoints/{ref}/connections", Access.Local, "Which instance each connection of a container of this node through a VIP went to, where connection tracking balances (nft)",
+        new(Get, "/v1/endpoints/{ref}/connections", Access.Local, "Which instance each connection of a container of this node through a VIP went to",
             call =>
             {
                 var agent = daemon.RequireAgent();

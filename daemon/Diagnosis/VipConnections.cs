@@ -3,10 +3,14 @@ using OverlayNet.Contracts;
 using OverlayNet.Daemon.Registry;
 using OverlayNet.Kernel;
 using OverlayNet.Kernel.Netlink;
+using OverlayNet.Vip.Balancers.Ebpf;
 
 namespace OverlayNet.Daemon.Diagnosis;
 
-/// <summary>Which instance each connection of a container through a VIP went to, as connection tracking in its namespace has it.</summary>
+/// <summary>
+/// Which instance each connection of a container through a VIP went to, as whatever carries it has noted it: connection tracking in the container's namespace (nft), the
+/// socket itself (ebpf), IPVS in the network's namespace (ipvs).
+/// </summary>
 internal static class VipConnections
 {
     private const byte Tcp = 6, Udp = 17;
@@ -22,41 +26,68 @@ internal static class VipConnections
         {
             using var netns = NamespaceIdentity.Open(client.Netns, client.NetnsIdentity);
             using var conntrack = Conntrack.Open(netns);
-            return Read(snapshot, client, conntrack.List());
+            using var around = NamedNamespaces.OpenPinned(ObjectNames.Netns(nodeId, snapshot.Networks[client.NetworkId]));
+            return Name(snapshot, client, [.. Tracked(conntrack.List()), .. Bound(EbpfConnections.Of(ObjectNames.ShortId(nodeId), netns)), .. Directed(snapshot, client, IpvsConnections.Of(around))]);
         }
         catch (KernelException e)
         {
-            throw Refuse.Conflict("namespace-unreadable", "endpoint", client.Name, $"connection tracking in its namespace cannot be read: {e.Message}", "see 'overlaynet doctor'");
+            throw Refuse.Conflict("namespace-unreadable", "endpoint", client.Name, $"its connections cannot be read: {e.Message}", "see 'overlaynet doctor'");
         }
     }
 
-    /// <summary>Pure: the flows that lead to a VIP, with the names of what is at both ends.</summary>
-    internal static List<VipConnection> Read(Snapshot snapshot, Endpoint client, IEnumerable<TrackedFlow> flows)
+    /// <summary>One that a VIP has led to a real server.</summary>
+    internal sealed record Led(byte Protocol, IPEndPoint Client, IPEndPoint Vip, IPEndPoint Server, bool Live);
+
+    /// <summary>Pure: flows whose destination is translated.</summary>
+    internal static IEnumerable<Led> Tracked(IEnumerable<TrackedFlow> flows) => flows.Where(flow => flow.HasDestinationNat && flow.Original.Protocol is Tcp or Udp)
+        .Select(flow => new Led(flow.Original.Protocol, new IPEndPoint(flow.Original.Source, flow.Original.SourcePort), new IPEndPoint(flow.Original.Destination, flow.Original.DestinationPort),
+            new IPEndPoint(flow.Reply.Source, flow.Reply.SourcePort), flow.IsLive));
+
+    private static IEnumerable<Led> Bound(IEnumerable<BoundSocket> sockets) =>
+        sockets.Select(socket => new Led(socket.Protocol, socket.Local, socket.Vip, socket.Server, socket.Live));
+
+    /// <summary>Pure: of one client, as IPVS follows those of the whole network. It leaves the port as it is; the container's own rules make it the service's target.</summary>
+    internal static IEnumerable<Led> Directed(Snapshot snapshot, Endpoint client, IEnumerable<IpvsConnection> connections)
+    {
+        var services = snapshot.ServicesOf(snapshot.Networks[client.NetworkId]).ToList();
+        foreach (var connection in connections)
+        {
+            if (connection.Protocol is not (Tcp or Udp) || !(connection.Client.Address.Equals(client.Address4) || connection.Client.Address.Equals(client.Address6)))
+                continue;
+            var target = services.FirstOrDefault(service => connection.Vip.Address.Equals(service.Vip4) || connection.Vip.Address.Equals(service.Vip6))?
+                .Ports.FirstOrDefault(port => port.Port == connection.Vip.Port && (port.Protocol == PortProtocol.Tcp) == (connection.Protocol == Tcp))?.Target;
+            yield return new Led(
+                connection.Protocol, connection.Client, connection.Vip, new IPEndPoint(connection.Server.Address, target ?? connection.Server.Port),
+                connection.Protocol == Udp || connection.State is "ESTABLISHED" or "SYN_RECV");
+        }
+    }
+
+    /// <summary>Pure: those that lead from a VIP of the network, with the names of what is at both ends.</summary>
+    internal static List<VipConnection> Name(Snapshot snapshot, Endpoint client, IEnumerable<Led> all)
     {
         var network = snapshot.Networks[client.NetworkId];
         var services = snapshot.ServicesOf(network).SelectMany(service => new[] { service.Vip4, service.Vip6 }.OfType<IPAddress>().Select(vip => (vip, service))).ToDictionary(pair => pair.vip, pair => pair.service);
         var endpoints = snapshot.EndpointsOf(network).SelectMany(endpoint => new[] { endpoint.Address4, endpoint.Address6 }.OfType<IPAddress>().Select(address => (address, endpoint)))
             .GroupBy(pair => pair.address).ToDictionary(group => group.Key, group => group.First().endpoint);
         var connections = new List<VipConnection>();
-        // Several namespaces share one table in the kernel, but a listing is of one.
-        foreach (var flow in flows.Where(flow => flow.HasDestinationNat && flow.Original.Protocol is Tcp or Udp))
+        foreach (var one in all)
         {
-            if (!services.TryGetValue(flow.Original.Destination, out var service))
+            if (!services.TryGetValue(one.Vip.Address, out var service))
                 continue;
-            var server = endpoints.GetValueOrDefault(flow.Reply.Source);
+            var server = endpoints.GetValueOrDefault(one.Server.Address);
             connections.Add(new VipConnection
             {
-                Protocol = flow.Original.Protocol == Tcp ? PortProtocol.Tcp : PortProtocol.Udp,
-                Source = flow.Original.Source,
-                SourcePort = flow.Original.SourcePort,
-                Vip = flow.Original.Destination,
-                VipPort = flow.Original.DestinationPort,
+                Protocol = one.Protocol == Tcp ? PortProtocol.Tcp : PortProtocol.Udp,
+                Source = one.Client.Address,
+                SourcePort = one.Client.Port,
+                Vip = one.Vip.Address,
+                VipPort = one.Vip.Port,
                 Service = service.Name,
-                Server = flow.Reply.Source,
-                ServerPort = flow.Reply.SourcePort,
+                Server = one.Server.Address,
+                ServerPort = one.Server.Port,
                 Endpoint = server?.Name,
                 Node = server is null ? null : snapshot.Nodes.GetValueOrDefault(server.NodeId)?.Name ?? server.NodeId,
-                Live = flow.IsLive,
+                Live = one.Live,
             });
         }
         return [.. connections.OrderBy(one => one.Service, StringComparer.Ordinal).ThenBy(one => one.SourcePort)];

@@ -4,6 +4,7 @@ using OverlayNet.Daemon.Agent;
 using OverlayNet.Daemon.Api;
 using OverlayNet.Daemon.Configuration;
 using OverlayNet.Daemon.Managers;
+using OverlayNet.Daemon.Peers;
 using OverlayNet.Daemon.Registry;
 using OverlayNet.Daemon.Registry.Store;
 using OverlayNet.Daemon.Runtimes.Docker;
@@ -11,7 +12,7 @@ using OverlayNet.Daemon.Security;
 
 namespace OverlayNet.Daemon.Hosting;
 
-/// <summary>What runs while this node is a member: everywhere the agent; on a manager the registry and the listener for other nodes, which come and go with its role.</summary>
+/// <summary>What runs while this node is a member: everywhere the agent; the listener for other nodes; on a manager the registry too, which comes and goes with its role.</summary>
 internal sealed partial class Member : IAsyncDisposable
 {
     private static readonly TimeSpan RoleRetry = TimeSpan.FromSeconds(1);
@@ -21,6 +22,9 @@ internal sealed partial class Member : IAsyncDisposable
     private readonly TimeProvider _time;
     private readonly ILoggerFactory _loggers;
     private readonly HttpClient _http;
+    private readonly HttpClient _nodeHttp;
+    private readonly CaptureStream _captures;
+    private readonly PathAnswers _paths = new();
     private readonly ManagerApiServices _copy;
     private readonly CancellationTokenSource _stop = new();
     private WebApplication? _remote;
@@ -39,6 +43,8 @@ internal sealed partial class Member : IAsyncDisposable
         _time = time;
         _loggers = loggers;
         _http = new HttpClient(ClusterTls.CreateHandler(() => _identity.Current)) { Timeout = Timeout.InfiniteTimeSpan };
+        _nodeHttp = new HttpClient(ClusterTls.CreatePeerHandler(_identity)) { Timeout = Timeout.InfiniteTimeSpan };
+        _captures = new CaptureStream(options.Socket, options.State);
         var selector = new ManagerSelector(Managers, identity.Membership.NodeId, Own, time);
         Agent = new NodeAgent(options, identity.Membership, new RegistryClient(_http, selector, time), events, time, loggers, _identity);
         Agent.Trust = () => new NodeTrust(TrustInEffect, _identity.Current.Issuer);
@@ -74,6 +80,9 @@ internal sealed partial class Member : IAsyncDisposable
     /// <summary>To managers, with this node's certificate of the moment.</summary>
     public HttpClient Http => _http;
 
+    /// <summary>To any other node, with this node's certificate of the moment.</summary>
+    public HttpClient NodeHttp => _nodeHttp;
+
     /// <summary>Null when Docker is not served.</summary>
     public DockerRuntime? Docker { get; private set; }
 
@@ -86,6 +95,8 @@ internal sealed partial class Member : IAsyncDisposable
         {
             if (identity.Membership.Role == NodeRole.Manager)
                 await member.StartManager(store).ConfigureAwait(false);
+            else
+                await member.StartWorker().ConfigureAwait(false);
             member.Agent.Start();
             member.Docker = options.DockerPluginSocket is null ? null : DockerRuntime.Start(options, member.Agent, time, loggers);
             member._followRole = Task.Run(member.FollowRole);
@@ -116,6 +127,7 @@ internal sealed partial class Member : IAsyncDisposable
             await Docker.DisposeAsync().ConfigureAwait(false);
         await Agent.DisposeAsync().ConfigureAwait(false);
         _http.Dispose();
+        _nodeHttp.Dispose();
         await StopListener().ConfigureAwait(false);
         if (_manager is not null)
             await _manager.DisposeAsync().ConfigureAwait(false);
@@ -138,9 +150,29 @@ internal sealed partial class Member : IAsyncDisposable
         var manager = new ManagerPart(_options, _identity, Agent, _events, _time, _loggers);
         _manager = manager;
         await manager.StartAsync(store).ConfigureAwait(false);
+        await Listen(remote => ManagerApi.Map(remote, () => Services)).ConfigureAwait(false);
+    }
+
+    /// <summary>A worker answers other nodes about itself only; one that cannot is a worker all the same.</summary>
+    private async Task StartWorker()
+    {
+        try
+        {
+            await Listen(_ => { }).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is IOException or System.Net.Sockets.SocketException)
+        {
+            Log.NotListening(_loggers.CreateLogger<Member>(), _identity.Current.Membership.Address, _options.ApiPort, e.Message);
+            await StopListener().ConfigureAwait(false);
+        }
+    }
+
+    private async Task Listen(Action<WebApplication> map)
+    {
         _remote = WebHost.Build(_loggers, kestrel => kestrel.Listen(
             _identity.Current.Membership.Address, _options.ApiPort, listen => listen.UseHttps(https => ClusterTls.ConfigureServer(https, _identity, RefusedCertificate))));
-        ManagerApi.Map(_remote, () => Services);
+        map(_remote);
+        PeerRoutes.Map(_remote, () => Services with { Starting = null }, Agent, _captures, _paths);
         await _remote.StartAsync().ConfigureAwait(false);
     }
 
@@ -199,8 +231,11 @@ internal sealed partial class Member : IAsyncDisposable
         Agent.Membership = _identity.Current.Membership;
         Log.Role(_loggers.CreateLogger<Member>(), role);
         _events.Append("node", role == NodeRole.Manager ? "promote" : "demote", membership.NodeName, "its daemon follows");
+        await StopListener().ConfigureAwait(false);
         if (role == NodeRole.Manager)
             await StartManager(null).ConfigureAwait(false);
+        else
+            await StartWorker().ConfigureAwait(false);
     }
 
     /// <summary>The CAs that all of this node trusts: its etcd has them from its start.</summary>
@@ -284,6 +319,9 @@ internal sealed partial class Member : IAsyncDisposable
 
         [LoggerMessage(5, LogLevel.Warning, "this node's certificate could not be looked after: {Reason}")]
         public static partial void IdentityNotKept(ILogger logger, string reason);
+
+        [LoggerMessage(7, LogLevel.Warning, "other nodes cannot ask this one (captures, probes of the way): {Address} port {Port}: {Reason}")]
+        public static partial void NotListening(ILogger logger, System.Net.IPAddress address, int port, string reason);
 
         [LoggerMessage(6, LogLevel.Warning, "certificate {Subject} refused: {Why}")]
         public static partial void CertificateRefused(ILogger logger, string subject, string why);

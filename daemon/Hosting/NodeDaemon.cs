@@ -75,6 +75,9 @@ internal sealed partial class NodeDaemon(DaemonOptions options, TimeProvider tim
     /// <summary>For requests to managers by name; 409 when this node is no member.</summary>
     public HttpClient PeerHttp => (_member ?? throw NotMember()).Http;
 
+    /// <summary>For requests to any other node; 409 when this node is no member.</summary>
+    public HttpClient NodeHttp => (_member ?? throw NotMember()).NodeHttp;
+
     public StatusReport Status() => _member is { } member
         ? StatusBuilder.Build(member.Agent, member.Registry?.NodeLags(), member.Docker?.Status(_dockerPluginError))
         : new StatusReport { Daemon = "running", Pid = Environment.ProcessId, Version = Protocol.Release };

@@ -99,6 +99,15 @@ internal sealed class ApiClient : IDisposable
         }
     }
 
+    /// <summary>An answer that goes on until the daemon, or the token, ends it.</summary>
+    /// <inheritdoc cref="Get"/>
+    public async Task<Stream> Open(string path, CancellationToken cancellation)
+    {
+        const int buffer = 1 << 16;
+        var response = await Exchange(HttpMethod.Get, path, null, HttpCompletionOption.ResponseHeadersRead, cancellation).ConfigureAwait(false);
+        return new BufferedStream(new ApiStream(response, await response.Content.ReadAsStreamAsync(cancellation).ConfigureAwait(false), cancellation), buffer);
+    }
+
     public static T Parse<T>(byte[] body, JsonTypeInfo<T> type)
     {
         try

@@ -33,7 +33,7 @@ internal sealed record CaptureOptions
 }
 
 /// <summary>One run of <c>overlaynet capture</c>: packets come in, go to lines, to a file and to the rules; findings come out.</summary>
-internal sealed class CaptureSession : IDisposable
+internal sealed partial class CaptureSession : IDisposable
 {
     private readonly PacketDecoder _decoder = new();
     private readonly TextWriter _error;
@@ -104,11 +104,16 @@ internal sealed class CaptureSession : IDisposable
             _error.WriteLine($"capturing at {string.Join(", ", points.Select(point => point.Name))}");
             if (_options.Duration is { } duration)
                 stop.CancelAfter(duration);
-            new LiveCapture(handles, (_, record) => Take(record, sink)).Run(() => Enough, stop.Token);
+            IEnumerable<(string Point, long Received, long Dropped)> Counts() => handles.Select(handle => (handle.Point.Name, handle.Counts.Received, handle.Counts.Dropped));
+            new LiveCapture(handles, (_, record) => Take(record, sink), reachedNs => sink?.Mark(reachedNs, Counts)).Run(() => Enough, stop.Token);
             var counts = handles.Select(handle => (handle.Point.Name, handle.Counts)).ToList();
             foreach (var (name, (received, dropped)) in counts)
                 sink?.Count(name, received, dropped);
-            return Finish($", {Text.Number(counts.Sum(c => c.Counts.Dropped))} dropped by the kernel{string.Concat(counts.Where(c => c.Counts.Dropped > 0).Select(c => $" ({c.Name}: {Text.Number(c.Counts.Dropped)})"))}");
+            return Finish(Dropped(counts));
+        }
+        catch (IOException e) when (_options.Write == "-")
+        {
+            throw new CommandFailure(ExitCodes.Failed, $"the standard output is read no more: {e.Message}", null);
         }
         finally
         {
@@ -146,6 +151,9 @@ internal sealed class CaptureSession : IDisposable
             _output.WriteLine(_options.Json ? _json.Line(packet) : _text.Line(packet));
         sink?.Write(record, packet.Malformed);
     }
+
+    private static string Dropped(IReadOnlyList<(string Name, (long Received, long Dropped) Counts)> points) =>
+        $", {Text.Number(points.Sum(point => point.Counts.Dropped))} dropped by the kernel{string.Concat(points.Where(point => point.Counts.Dropped > 0).Select(point => $" ({point.Name}: {Text.Number(point.Counts.Dropped)})"))}";
 
     private int Finish(string dropped)
     {

@@ -1,4 +1,5 @@
 using System.Globalization;
+using Microsoft.Win32.SafeHandles;
 using OverlayNet.Tools.Capture.Decode;
 using OverlayNet.Tools.Capture.Files;
 using OverlayNet.Tools.Cli;
@@ -10,10 +11,12 @@ internal sealed class CaptureSink : IDisposable
 {
     private const UnixFileMode OwnerOnly = UnixFileMode.UserRead | UnixFileMode.UserWrite;
     private readonly Dictionary<(string Point, LinkType Link), int> _numbers = [];
-    private readonly List<(string Name, string Description, LinkType Link, string Filter)> _described = [];
+    private const int PipeBuffer = 1 << 16;
+    private static readonly long BetweenMarks = (long)TimeSpan.FromMilliseconds(50).TotalNanoseconds;
+    private readonly List<(string Name, string Description, LinkType Link, string Filter, string? Comment)> _described = [];
     private readonly CaptureOptions _options;
     private int _file;
-    private long _lastNs;
+    private long _lastNs, _markedNs;
     private PcapNgWriter _writer;
 
     private CaptureSink(CaptureOptions options)
@@ -27,10 +30,10 @@ internal sealed class CaptureSink : IDisposable
     public static CaptureSink? Open(CaptureOptions options) => options.Write is null ? null : new CaptureSink(options);
 
     /// <summary>Names a capture point before its first packet.</summary>
-    public void Describe(string name, string description, LinkType link, string filter)
+    public void Describe(string name, string description, LinkType link, string filter, string? comment = null)
     {
-        _described.Add((name, description, link, filter));
-        _numbers[(name, link)] = _writer.AddInterface(name, description, link, _options.SnapLength, filter);
+        _described.Add((name, description, link, filter, comment));
+        _numbers[(name, link)] = _writer.AddInterface(name, description, link, _options.SnapLength, filter, comment);
     }
 
     public void Write(in CaptureRecord record, string? comment)
@@ -41,18 +44,30 @@ internal sealed class CaptureSink : IDisposable
             _numbers[(record.Point, record.Link)] = number = _writer.AddInterface(record.Point, "", record.Link, _options.SnapLength, "");
         _lastNs = record.TimeNs;
         _writer.Packet(number, record.TimeNs, record.Data.Span, record.Length, comment);
-        // Somebody reads along.
-        if (_options.Write == "-")
-            _writer.Flush();
     }
 
-    /// <summary>The kernel's counts of a point, at the end.</summary>
-    public void Count(string name, long received, long dropped)
+    /// <summary>
+    /// Whoever reads along is told up to when everything has been written, by the kernel's counts at that time: without that, silence and delay could not be told apart.
+    /// </summary>
+    /// <param name="counts">Asked for when it is time for a mark.</param>
+    public void Mark(long reachedNs, Func<IEnumerable<(string Point, long Received, long Dropped)>> counts)
+    {
+        if (_options.Write != "-" || reachedNs - _markedNs < BetweenMarks)
+            return;
+        _markedNs = reachedNs;
+        foreach (var (point, received, dropped) in counts())
+            Count(point, received, dropped, reachedNs);
+        _writer.Flush();
+    }
+
+    /// <summary>The kernel's counts of a point.</summary>
+    /// <param name="timeNs">Null: at the end.</param>
+    public void Count(string name, long received, long dropped, long? timeNs = null)
     {
         foreach (var (key, number) in _numbers)
         {
             if (key.Point == name)
-                _writer.Statistics(number, _lastNs, received, dropped);
+                _writer.Statistics(number, timeNs ?? _lastNs, received, dropped);
         }
     }
 
@@ -68,8 +83,8 @@ internal sealed class CaptureSink : IDisposable
         _file = _options.Files is { } count ? (_file + 1) % count : _file + 1;
         _writer = Start();
         _numbers.Clear();
-        foreach (var (name, description, link, filter) in _described)
-            _numbers[(name, link)] = _writer.AddInterface(name, description, link, _options.SnapLength, filter);
+        foreach (var (name, description, link, filter, comment) in _described)
+            _numbers[(name, link)] = _writer.AddInterface(name, description, link, _options.SnapLength, filter, comment);
     }
 
     private PcapNgWriter Start()
@@ -77,7 +92,8 @@ internal sealed class CaptureSink : IDisposable
         var path = _options.Write!;
         try
         {
-            var stream = path == "-" ? Console.OpenStandardOutput() : new FileStream(PathOf(path), new FileStreamOptions
+            // Not the console's stream, which goes on as if nothing were when its reader has gone.
+            var stream = path == "-" ? new FileStream(new SafeFileHandle(1, ownsHandle: false), FileAccess.Write, PipeBuffer) : new FileStream(PathOf(path), new FileStreamOptions
             {
                 Mode = FileMode.Create,
                 Access = FileAccess.Write,

@@ -90,7 +90,9 @@ internal static class DoctorCommand
             vips = node.Snapshot.Vips.Count == 0 ? [] : await Ask(() => api.Get("/v1/vip-explain", OverlayNetJson.Default.ListVipExplanation, cancellation)).ConfigureAwait(false) ?? [];
             own = Ask(() => api.Get("/v1/doctor", OverlayNetJson.Default.DoctorReport, cancellation));
         }
-        var checkup = Checkup.Run(CheckupInput.Read(node, upstreams, vips, TimeProvider.System));
+        PathReport? Way(string other, string network, int family) => !running ? null
+            : Ask(() => api.Get(string.Create(CultureInfo.InvariantCulture, $"/v1/nodes/{Uri.EscapeDataString(other)}/path?network={Uri.EscapeDataString(network)}&family={family}"), OverlayNetJson.Default.PathReport, cancellation)).GetAwaiter().GetResult();
+        var checkup = Checkup.Run(CheckupInput.Read(node, upstreams, vips, TimeProvider.System) with { Way = Way });
         var report = await own.ConfigureAwait(false);
         // The program's own finding has the better words where both see it.
         List<Diagnosed> found = [.. checkup.Found, .. (report?.Findings ?? []).Select(finding => new Diagnosed(finding))];

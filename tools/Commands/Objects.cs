@@ -105,7 +105,7 @@ internal static class Objects
         return buffer.ToArray();
     }
 
-    private static IEnumerable<CompletionItem> Names(CompletionContext context, string listPath, Shell shell)
+    public static IEnumerable<CompletionItem> Names(CompletionContext context, string listPath, Shell shell)
     {
         try
         {

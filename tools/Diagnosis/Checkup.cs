@@ -20,6 +20,9 @@ internal sealed record CheckupInput
 
     /// <summary>As the daemon has them.</summary>
     public IReadOnlyList<VipExplanation> Vips { get; init; } = [];
+
+    /// <summary>Probes the way to a node (by name) and back through a network (by name), with IP of a version; null where the nodes' daemons cannot be asked.</summary>
+    public Func<string, string, int, PathReport?> Way { get; init; } = (_, _, _) => null;
     public required DateTimeOffset Now { get; init; }
 
     /// <exception cref="KernelException">The host's namespace cannot be read.</exception>

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 using OverlayNet.Contracts;
@@ -73,7 +72,7 @@ internal sealed class NodeView : IDisposable
         string why;
         if (pid is { } stopped && IsStopped(stopped))
         {
-            why = $"process {Number(stopped)} is stopped";
+            why = $"process {Text.Number(stopped)} is stopped";
         }
         else
         {
@@ -123,7 +122,7 @@ internal sealed class NodeView : IDisposable
     {
         try
         {
-            return File.ReadLines($"/proc/{Number(pid)}/status").Any(line => line.StartsWith("State:", StringComparison.Ordinal) && line.Contains('T', StringComparison.Ordinal) && line.Contains("stop", StringComparison.OrdinalIgnoreCase));
+            return File.ReadLines($"/proc/{Text.Number(pid)}/status").Any(line => line.StartsWith("State:", StringComparison.Ordinal) && line.Contains('T', StringComparison.Ordinal) && line.Contains("stop", StringComparison.OrdinalIgnoreCase));
         }
         catch (IOException)
         {
@@ -138,7 +137,7 @@ internal sealed class NodeView : IDisposable
             return null;
         try
         {
-            return new DirectoryInfo($"/proc/{Number(known)}/fd").EnumerateFiles()
+            return new DirectoryInfo($"/proc/{Text.Number(known)}/fd").EnumerateFiles()
                 .Select(file => file.LinkTarget)
                 .FirstOrDefault(target => target is not null && Path.GetFileName(target) == "daemon.lock") is { } file ? Path.GetDirectoryName(file) : null;
         }
@@ -152,13 +151,11 @@ internal sealed class NodeView : IDisposable
     {
         try
         {
-            return pid is { } known ? NetworkNamespace.Open($"/proc/{Number(known)}/ns/net") : NetworkNamespace.OpenHost();
+            return pid is { } known ? NetworkNamespace.Open($"/proc/{Text.Number(known)}/ns/net") : NetworkNamespace.OpenHost();
         }
         catch (KernelException)
         {
             return NetworkNamespace.OpenHost();
         }
     }
-
-    private static string Number(int value) => value.ToString(CultureInfo.InvariantCulture);
 }

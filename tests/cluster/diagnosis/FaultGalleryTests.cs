@@ -32,6 +32,22 @@ public sealed class FaultGalleryTests(GalleryCluster world)
             f.Rule(f.Node(2).Netns, "input", "ip saddr 192.0.2.1 udp dport 4789 drop");
             f.Expect(1, "vxlan.path", "app to node2", "4789").Expect(2, "firewall.vxlan", "from node1", "inet guard input handle");
         },
+        ["a switch loses one way between two nodes"] = f =>
+        {
+            // No node has a rule: only what arrives where tells.
+            f.Do(f.World.Cluster.Lan, "nft add table bridge guard && nft 'add chain bridge guard forward { type filter hook forward priority 0; }' && nft add rule bridge guard forward ip saddr 192.0.2.1 ip daddr 192.0.2.2 udp dport 4789 drop", "nft delete table bridge guard");
+            f.Expect(1, "vxlan.path", "app to node2", "from node1 to node2").Expect(2, "vxlan.path", "app to node1", "from node1 to node2");
+        },
+        ["iptables-legacy drops VXLAN that comes in"] = f =>
+        {
+            f.Do(f.Node(1).Netns, "iptables-legacy -A INPUT -p udp -m udp --dport 4789 -m comment --comment 'no tunnels' -j DROP", "iptables-legacy -D INPUT -p udp -m udp --dport 4789 -m comment --comment 'no tunnels' -j DROP");
+            f.Expect(1, "firewall.vxlan", "UDP 4789 from node2", "iptables-legacy -t filter -D INPUT -p udp -m udp --dport 4789");
+        },
+        ["iptables-legacy rejects VRRP by a chain of its own"] = f =>
+        {
+            f.Do(f.Node(2).Netns, "iptables-legacy -N GUARD && iptables-legacy -A GUARD -p 112 -j REJECT && iptables-legacy -A INPUT -i eth+ -j GUARD", "iptables-legacy -F INPUT; iptables-legacy -F GUARD; iptables-legacy -X GUARD");
+            f.Expect(2, "firewall.vrrp", GalleryCluster.VipName, "iptables-legacy -t filter -D GUARD -p vrrp");
+        },
         ["VRRP is rejected"] = f =>
         {
             f.Rule(f.Node(2).Netns, "input", "meta l4proto 112 reject");
@@ -163,24 +179,7 @@ public sealed class FaultGalleryTests(GalleryCluster world)
         },
         ["a keepalived has our VRID"] = f =>
         {
-            var directory = Directory.CreateTempSubdirectory("overlaynet-test-gallery-").FullName;
-            var file = Path.Combine(directory, "keepalived.conf");
-            File.WriteAllText(file, """
-                global_defs { vrrp_version 3 }
-                vrrp_instance a { state MASTER
-                  interface eth0
-                  virtual_router_id 51
-                  priority 10
-                  advert_int 0.1
-                  virtual_ipaddress { 192.0.2.177/24 } }
-                """);
-            var keepalived = BackgroundProcess.In(f.World.Cluster.Outside, "keepalived", "-n", "-l", "-P", "-f", file, "-p", Path.Combine(directory, "k.pid"), "-r", Path.Combine(directory, "v.pid"));
-            f.OnHeal(() =>
-            {
-                keepalived.End("TERM");
-                keepalived.Dispose();
-                Directory.Delete(directory, recursive: true);
-            });
+            Keepalived(f, 51);
             f.Expect(2, "vrrp.foreign", GalleryCluster.VipName, "--vrid");
         },
         ["a VIP is on two nodes"] = f =>
@@ -238,6 +237,50 @@ public sealed class FaultGalleryTests(GalleryCluster world)
         },
     };
 
+    /// <summary>What a healthy cluster may have: none of it is a fault.</summary>
+    private static readonly IReadOnlyList<(string What, Action<Fault> Vary)> Variants =
+    [
+        ("as it was made", _ => { }),
+        ("a packet filter that lets through what is needed", f =>
+            f.Rule(f.Node(1).Netns, "input", "ct state established,related accept && nft add rule inet guard input udp dport { 53, 4789 } accept && nft add rule inet guard input tcp dport { 22, 7373 } accept && nft add rule inet guard input meta l4proto { icmp, ipv6-icmp, vrrp } accept && nft add rule inet guard input iifname lo accept", "drop")),
+        ("rules about other things", f => f.Rule(f.Node(2).Netns, "input", "udp dport 4790 drop && nft add rule inet guard input tcp dport 23 reject && nft add rule inet guard input ip saddr 203.0.113.0/24 drop")),
+        ("the older packet filter, which lets through what is needed", f =>
+            f.Do(f.Node(3).Netns, "iptables-legacy -A INPUT -p udp --dport 4789 -j ACCEPT && iptables-legacy -A INPUT -p udp --dport 8472 -j DROP && iptables-legacy -A INPUT -p 112 -j ACCEPT", "iptables-legacy -F INPUT")),
+        ("traffic that goes on", f =>
+        {
+            var steady = f.World.Clients[0].AskSteadily($"http://{f.World.Vip}/");
+            f.OnHeal(() => steady.Finish());
+        }),
+        ("a drained backend", f =>
+        {
+            f.World.Manager.Cli("endpoint", "drain", "--detach", "web3");
+            f.OnHeal(() => f.World.Manager.Cli("endpoint", "activate", "web3"));
+        }),
+        ("another network, of IPv4 only, on one node", f => Another(f, "--subnet", "10.40.0.0/24")),
+        ("another network, of IPv6 only, without a gateway outside", f => Another(f, "--subnet6", "fd00:40::/64", "--internal")),
+        ("a service without a backend", f =>
+        {
+            f.World.Manager.Cli("service", "create", "--network", GalleryCluster.Network, "--port", "81", "empty");
+            f.OnHeal(() => f.World.Manager.Cli("service", "rm", "empty"));
+        }),
+        ("a service by DNS round robin", f =>
+        {
+            f.World.Manager.Cli("service", "create", "--network", GalleryCluster.Network, "--endpoint-mode", "dnsrr", "--port", "82", "robin");
+            f.OnHeal(() => f.World.Manager.Cli("service", "rm", "robin"));
+        }),
+        ("a keepalived with a VRID of its own", f => Keepalived(f, 77)),
+        ("another address and a route of the host", f =>
+            f.Do(f.Node(1).Netns, "ip addr add 198.18.0.1/24 dev eth0 && ip route add 198.19.0.0/16 via 192.0.2.254", "ip route del 198.19.0.0/16; ip addr del 198.18.0.1/24 dev eth0")),
+        ("another VXLAN device with a VNI of its own", f => f.Do(f.Node(2).Netns, "ip link add other0 type vxlan id 777 dstport 8472 local 192.0.2.2 dev eth0", "ip link del other0")),
+        ("an address of its own in a container", f => f.Do(f.World.Clients[1].Netns, "ip addr add 198.18.7.7/32 dev lo", "ip addr del 198.18.7.7/32 dev lo")),
+        ("a daemon that was killed and has come back", f =>
+        {
+            f.Node(3).Kill();
+            f.Node(3).Start();
+            Wait.Until("node 3 has a manager again", () => (int?)f.Node(3).CliJson("status")["lag"] is 0 or null && GalleryCluster.Findings(GalleryCluster.Doctor(f.World.Manager)).Count == 0);
+        }),
+    ];
+
     public static TheoryData<string> Names => [.. Gallery.Keys];
 
     [Theory]
@@ -279,11 +322,20 @@ public sealed class FaultGalleryTests(GalleryCluster world)
             GalleryCluster.AwaitHealthy(node);
         for (var round = 0; round < rounds; round++)
         {
-            world.Clients[round % 2].Ask($"http://{world.Vip}/", 5);
-            var node = world.Cluster.Nodes[round % 3];
-            var result = GalleryCluster.Doctor(node);
-            Assert.True(GalleryCluster.Findings(result).Count == 0, result.ToString());
-            Assert.Equal(0, result.Code);
+            var (what, vary) = Variants[round % Variants.Count];
+            var variant = Fault.Inject(world, vary);
+            try
+            {
+                world.Clients[round % 2].Ask($"http://{world.Vip}/", 5);
+                var node = world.Cluster.Nodes[round % 3];
+                var result = GalleryCluster.Doctor(node);
+                Assert.True(GalleryCluster.Findings(result).Count == 0, $"round {Cluster.Number(round)}, {what}: {result}");
+                Assert.Equal(0, result.Code);
+            }
+            finally
+            {
+                variant.Heal();
+            }
         }
     }
 
@@ -349,6 +401,42 @@ public sealed class FaultGalleryTests(GalleryCluster world)
     /// <summary>On node 2, with the MAC of web1, which is on node 1.</summary>
     private static void Forward(Fault fault, Func<string, string> command) =>
         fault.Do(fault.Node(2).NetworkNamespace(GalleryCluster.Network), command((string)fault.World.Manager.CliJson("endpoint", "inspect", "web1")[0]!["mac"]!));
+
+    /// <summary>On a host that is no node.</summary>
+    private static void Keepalived(Fault fault, int vrid)
+    {
+        var directory = Directory.CreateTempSubdirectory("overlaynet-test-gallery-").FullName;
+        var file = Path.Combine(directory, "keepalived.conf");
+        File.WriteAllText(file, $$"""
+            global_defs { vrrp_version 3 }
+            vrrp_instance a { state MASTER
+              interface eth0
+              virtual_router_id {{Cluster.Number(vrid)}}
+              priority 10
+              advert_int 0.1
+              virtual_ipaddress { 192.0.2.177/24 } }
+            """);
+        var keepalived = BackgroundProcess.In(fault.World.Cluster.Outside, "keepalived", "-n", "-l", "-P", "-f", file, "-p", Path.Combine(directory, "k.pid"), "-r", Path.Combine(directory, "v.pid"));
+        fault.OnHeal(() =>
+        {
+            keepalived.End("TERM");
+            keepalived.Dispose();
+            Directory.Delete(directory, recursive: true);
+        });
+    }
+
+    /// <summary>A network with one container, on node 2.</summary>
+    private static void Another(Fault fault, params string[] options)
+    {
+        fault.World.Manager.Cli(["network", "create", .. options, "another"]);
+        fault.OnHeal(() => fault.World.Manager.Cli("network", "rm", "another"));
+        var container = fault.World.Cluster.Attach("lonely", fault.Node(2), "another");
+        fault.OnHeal(() =>
+        {
+            fault.Node(2).Cli("detach", "lonely");
+            container.Remove();
+        });
+    }
 
     private static string Expired()
     {

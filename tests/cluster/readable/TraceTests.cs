@@ -68,20 +68,26 @@ public sealed class TraceTests(ReadableCluster readable)
             $"OTEL_RESOURCE_ATTRIBUTES=service.name=web,service.namespace=app,service.instance.id={endpoint["id"]},service.id={endpoint["serviceId"]},instance.address={endpoint["address4"]},host.name=node3,cloud.region=dc1,overlaynet.endpoint=web3", said);
     }
 
-    [Fact]
-    public void A_connection_through_the_vip_is_found_with_its_instance()
+    [Theory]
+    [InlineData("nft")]
+    [InlineData("ebpf")]
+    public void A_connection_through_the_vip_is_found_with_its_instance(string balancer)
     {
-        readable.Manager.Cli("service", "create", "--network", ReadableCluster.Network, "--port", "80", "--balancer", "nft", "tracked");
+        readable.Manager.Cli("service", "create", "--network", ReadableCluster.Network, "--port", "80", "--balancer", balancer, "tracked");
         using var server = readable.Cluster.Attach("tracked1", readable.Cluster.Nodes[2], ReadableCluster.Network, "tracked");
         try
         {
             server.Start("python3", "-m", "http.server", "80", "--bind", "0.0.0.0", "--directory", $"{readable.Cluster.Directory}/pages");
-            Wait.Until("the VIP answers", () => readable.Reader.Exec("curl", "-s", "-f", "-m", "2", "--local-port", "40000-40100", "http://tracked/metrics").Code == 0);
+            Wait.Until("the VIP answers", () => readable.Reader.Exec("curl", "-s", "-f", "-m", "2", "http://tracked/metrics").Code == 0);
+            Assert.StartsWith(balancer, (string)readable.Manager.CliJson("status")["services"]!.AsArray().Single(service => (string?)service!["name"] == "tracked")!["balancer"]!, StringComparison.Ordinal);
+            using var held = readable.Reader.Start("python3", "-c", "import socket, time\nheld = socket.create_connection(('tracked', 80))\nprint('held', held.getsockname()[1], flush=True)\ntime.sleep(120)").Says("held");
+            var port = int.Parse(held.Output.Split(' ')[1], System.Globalization.CultureInfo.InvariantCulture);
 
-            var connections = readable.Reader.Node.CliJson("endpoint", "connections", "reader").AsArray().Where(one => (string?)one!["service"] == "tracked").ToList();
+            var connection = Assert.Single(readable.Reader.Node.CliJson("endpoint", "connections", "reader").AsArray(), one => (string?)one!["service"] == "tracked" && (int)one["sourcePort"]! == port)!;
 
-            Assert.NotEmpty(connections);
-            Assert.All(connections, one => Assert.Equal(("tracked1", "node3", server.Address, 80), ((string?)one!["endpoint"], (string?)one["node"], (string?)one["server"], (int)one["serverPort"]!)));
+            Assert.Equal(
+                ("tracked1", "node3", server.Address, 80, readable.Reader.Address, true),
+                ((string?)connection["endpoint"], (string?)connection["node"], (string?)connection["server"], (int)connection["serverPort"]!, (string?)connection["source"], (bool)connection["live"]!));
             Assert.Contains("is not on this node", readable.Manager.TryCli("endpoint", "connections", "reader").Error, StringComparison.Ordinal);
         }
         finally

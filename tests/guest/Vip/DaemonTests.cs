@@ -132,6 +132,54 @@ public sealed class DaemonTests(ITestOutputHelper output)
         string In(string program, params string[] arguments) => Commands.In(node.NetworkNamespace(Network), program, arguments).Succeeded().Output;
     }
 
+    /// <summary>Which instance a connection went to, the balancer's hop of a trace, and the doctor's finding, where IPVS carries the VIP.</summary>
+    [Fact]
+    public void Connections_trace_and_doctor_know_what_ipvs_has()
+    {
+        using var cluster = Cluster.Start(1);
+        var node = cluster.Nodes[0];
+        node.Cli("network", "create", "--subnet", "10.10.0.0/24", Network);
+        node.Cli("service", "create", "--network", Network, "--port", "80:8080", "--balancer", "ipvs", "web");
+        var server = cluster.Attach("web1", node, Network, "web");
+        server.Serve(8080);
+        var client = cluster.Attach("client", node, Network);
+        var vip = (string)node.CliJson("service", "inspect", "web")[0]!["vip4"]!;
+        using var held = client.Start("python3", "-c", $"import socket, time\nheld = socket.create_connection(('{vip}', 80))\nprint('held', held.getsockname()[1], flush=True)\ntime.sleep(300)").Says("held");
+        var port = int.Parse(held.Output.Split(' ')[1], CultureInfo.InvariantCulture);
+
+        var connection = Assert.Single(node.CliJson("endpoint", "connections", "client").AsArray(), one => (int)one!["sourcePort"]! == port)!;
+        Assert.Equal(
+            ("web", "web1", "node1", server.Address, 8080, vip, 80, client.Address, true),
+            ((string?)connection["service"], (string?)connection["endpoint"], (string?)connection["node"], (string?)connection["server"], (int)connection["serverPort"]!,
+                (string?)connection["vip"], (int)connection["vipPort"]!, (string?)connection["source"], (bool)connection["live"]!));
+
+        var balancer = Balancer();
+        Assert.True((bool)balancer["ok"]!, balancer.ToJsonString());
+        Assert.Contains($"ipvs tcp {vip}:80: {server.Address} (", (string)balancer["message"]!, StringComparison.Ordinal);
+        Assert.DoesNotContain("balancer.", Doctor(), StringComparison.Ordinal);
+
+        // Nothing mends it now.
+        Commands.Run("kill", "-STOP", Cluster.Number(node.Pid)).Succeeded();
+        try
+        {
+            Commands.In(node.NetworkNamespace(Network), "ipvsadm", "-C").Succeeded();
+            balancer = Balancer();
+            Assert.False((bool)balancer["ok"]!, balancer.ToJsonString());
+        }
+        finally
+        {
+            Commands.Run("kill", "-CONT", Cluster.Number(node.Pid));
+        }
+
+        JsonNode Balancer()
+        {
+            var trace = Commands.In(node.Netns, Path.Combine(Tree.Out, "overlaynet"), "--socket", node.Socket, "trace", "--json", "--state", node.State, "--no-probe", "-4", "client", vip);
+            return JsonNode.Parse(trace.Output)!["paths"]![0]!["hops"]!.AsArray().Single(hop => (string)hop!["hop"]! == "balancer")!;
+        }
+
+        string Doctor() => Commands.In(node.Netns, Path.Combine(Tree.Out, "overlaynet"), "--socket", node.Socket, "doctor", "--json", "--state", node.State).Output;
+    }
+
     private sealed class Servers(IEnumerable<Container> containers) : IDisposable
     {
         private readonly List<OctetServer> _servers = [.. containers.Select(container => new OctetServer(container.Netns, IPAddress.Parse(container.Address!), 80))];

@@ -99,17 +99,29 @@ internal sealed class PcapReader : CaptureFileReader
     private uint U32(ReadOnlySpan<byte> span) => _bigEndian ? BinaryPrimitives.ReadUInt32BigEndian(span) : BinaryPrimitives.ReadUInt32LittleEndian(span);
 }
 
-/// <summary>pcapng: section, interface, enhanced and simple packet blocks; others are passed over.</summary>
+/// <summary>An interface block of a pcapng file.</summary>
+internal sealed record CapturedInterface(string Name, string Description, LinkType Link, string Filter);
+
+/// <summary>A statistics block of a pcapng file.</summary>
+internal sealed record CapturedCounts(string Name, long TimeNs, long Received, long Dropped);
+
+/// <summary>pcapng: section, interface, statistics, enhanced and simple packet blocks; others are passed over.</summary>
 internal sealed class PcapNgReader : CaptureFileReader
 {
     internal const uint SectionHeader = 0x0a0d0d0a;
-    private const uint InterfaceDescription = 1, SimplePacket = 3, EnhancedPacket = 6;
+    private const uint InterfaceDescription = 1, SimplePacket = 3, InterfaceStatistics = 5, EnhancedPacket = 6;
     private const int Overhead = 12;
     private readonly List<Interface> _interfaces = [];
     private bool _bigEndian;
     private byte[] _block = new byte[4096];
 
     internal PcapNgReader(Stream input, string name) : base(input, name) => Section();
+
+    /// <summary>An interface block has been read.</summary>
+    public event Action<CapturedInterface>? Described;
+
+    /// <summary>A statistics block has been read: what its interface had received and dropped at a time.</summary>
+    public event Action<CapturedCounts>? Counted;
 
     public override bool TryRead(out CaptureRecord record)
     {
@@ -132,6 +144,9 @@ internal sealed class PcapNgReader : CaptureFileReader
             {
                 case InterfaceDescription:
                     Describe(body.Span);
+                    break;
+                case InterfaceStatistics:
+                    Count(body.Span);
                     break;
                 case EnhancedPacket:
                     record = Enhanced(body);
@@ -177,22 +192,68 @@ internal sealed class PcapNgReader : CaptureFileReader
         if (body.Length < 8)
             throw Broken("has an interface block without its fields");
         var link = (LinkType)U16(body);
-        var name = "";
+        string name = "", description = "", filter = "";
         var perSecond = 1_000_000L;
         var options = body[8..];
-        while (options.Length >= 4)
+        while (Option(ref options, out var code, out var value))
         {
-            int code = U16(options), length = U16(options[2..]);
-            if (code == 0 || length > options.Length - 4)
-                break;
-            var value = options.Slice(4, length);
             if (code == 2)
                 name = Encoding.UTF8.GetString(value);
-            else if (code == 9 && length == 1)
+            else if (code == 3)
+                description = Encoding.UTF8.GetString(value);
+            else if (code == 9 && value.Length == 1)
                 perSecond = (value[0] & 0x80) != 0 ? 1L << Math.Min(value[0] & 0x7f, 62) : (long)Math.Pow(10, Math.Min((int)value[0], 18));
-            options = options[Math.Min(options.Length, 4 + (length + 3 & ~3))..];
+            else if (code == 11 && value.Length > 1 && value[0] == 0)
+                filter = Encoding.UTF8.GetString(value[1..]);
         }
         _interfaces.Add(new Interface(name, link, perSecond));
+        Described?.Invoke(new CapturedInterface(name, description, link, filter));
+    }
+
+    private void Count(ReadOnlySpan<byte> body)
+    {
+        if (body.Length < 12)
+            throw Broken("has a statistics block without its fields");
+        var at = Of(U32(body));
+        var timeNs = Nanoseconds(at, body[4..]);
+        long received = 0, dropped = 0;
+        var options = body[12..];
+        while (Option(ref options, out var code, out var value))
+        {
+            if (value.Length != 8 || code is not (4 or 5))
+                continue;
+            var count = (long)(_bigEndian ? BinaryPrimitives.ReadUInt64BigEndian(value) : BinaryPrimitives.ReadUInt64LittleEndian(value));
+            if (code == 4)
+                received = count;
+            else
+                dropped = count;
+        }
+        Counted?.Invoke(new CapturedCounts(at.Name, timeNs, received, dropped));
+    }
+
+    /// <summary>Takes the next option off the front; false at the end of the list.</summary>
+    private bool Option(ref ReadOnlySpan<byte> options, out int code, out ReadOnlySpan<byte> value)
+    {
+        code = 0;
+        value = default;
+        if (options.Length < 4)
+            return false;
+        code = U16(options);
+        int length = U16(options[2..]);
+        if (code == 0 || length > options.Length - 4)
+            return false;
+        value = options.Slice(4, length);
+        options = options[Math.Min(options.Length, 4 + (length + 3 & ~3))..];
+        return true;
+    }
+
+    private Interface Of(uint number) => number < _interfaces.Count ? _interfaces[(int)number] : throw Broken($"has a packet of interface {number}, which it does not describe");
+
+    /// <summary>The time stamp of a block, whose upper half comes first.</summary>
+    private long Nanoseconds(Interface at, ReadOnlySpan<byte> halves)
+    {
+        var time = (ulong)U32(halves) << 32 | U32(halves[4..]);
+        return at.PerSecond == 1_000_000_000 ? (long)time : (long)((UInt128)time * 1_000_000_000 / (UInt128)at.PerSecond);
     }
 
     private CaptureRecord Enhanced(ReadOnlyMemory<byte> body)
@@ -200,16 +261,11 @@ internal sealed class PcapNgReader : CaptureFileReader
         var span = body.Span;
         if (span.Length < 20)
             throw Broken("has a packet block without its fields");
-        var number = U32(span);
-        if (number >= _interfaces.Count)
-            throw Broken($"has a packet of interface {number}, which it does not describe");
-        var at = _interfaces[(int)number];
-        var time = (ulong)U32(span[4..]) << 32 | U32(span[8..]);
+        var at = Of(U32(span));
         var captured = U32(span[12..]);
         if (captured > span.Length - 20)
             throw Broken($"has a packet of {captured} octets in a block of {span.Length}");
-        var ns = at.PerSecond == 1_000_000_000 ? (long)time : (long)((UInt128)time * 1_000_000_000 / (UInt128)at.PerSecond);
-        return new CaptureRecord(at.Name, at.Link, ns, (int)Math.Min(Math.Max(U32(span[16..]), captured), int.MaxValue), body.Slice(20, (int)captured));
+        return new CaptureRecord(at.Name, at.Link, Nanoseconds(at, span[4..]), (int)Math.Min(Math.Max(U32(span[16..]), captured), int.MaxValue), body.Slice(20, (int)captured));
     }
 
     private ushort U16(ReadOnlySpan<byte> span) => _bigEndian ? BinaryPrimitives.ReadUInt16BigEndian(span) : BinaryPrimitives.ReadUInt16LittleEndian(span);

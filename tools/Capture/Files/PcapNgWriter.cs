@@ -41,7 +41,8 @@ internal sealed class PcapNgWriter : IDisposable
 
     /// <summary>Adds a capture point and returns its number in this file.</summary>
     /// <param name="snapLength">Octets kept of a frame; 0: all.</param>
-    public int AddInterface(string name, string description, LinkType link, int snapLength, string filter)
+    /// <param name="comment">For the reader of the file; null: none.</param>
+    public int AddInterface(string name, string description, LinkType link, int snapLength, string filter, string? comment = null)
     {
         Span<byte> fixedPart = stackalloc byte[8];
         BinaryPrimitives.WriteUInt16LittleEndian(fixedPart, (ushort)link);
@@ -53,6 +54,8 @@ internal sealed class PcapNgWriter : IDisposable
         Option(InterfaceResolution, [Nanoseconds]);
         if (filter.Length > 0)
             Option(InterfaceFilter, [0, .. Encoding.UTF8.GetBytes(filter)]);
+        if (comment is not null)
+            Option(Comment, Encoding.UTF8.GetBytes(comment));
         Option(EndOfOptions, []);
         Flush(InterfaceDescription);
         _interfaces.Add(name);

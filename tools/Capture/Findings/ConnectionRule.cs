@@ -28,14 +28,7 @@ internal sealed class ConnectionRule : FindingRule
     public override void End(long nowNs)
     {
         foreach (var (flow, opening) in _openings)
-        {
-            if (!opening.Answered && nowNs - opening.FirstNs > AnswerNs)
-            {
-                Report("error", "tcp.no-answer", flow.Server.ToString(), $"SYNs from {flow.Client.Address} are not answered; last seen at {opening.LastPoint}",
-                    opening.Points.Count > 1 ? $"seen at {string.Join(", then ", opening.Points)}: look behind {opening.LastPoint}" : $"capture behind {opening.LastPoint}, or run 'overlaynet trace' to {flow.Server.Address}",
-                    detail: string.Create(CultureInfo.InvariantCulture, $"{opening.Count} SYNs from {flow.Client}"));
-            }
-        }
+            Judge(flow, opening, nowNs);
         foreach (var (server, (count, point)) in _retransmitted)
         {
             if (count >= FewRetransmissions)
@@ -52,10 +45,8 @@ internal sealed class ConnectionRule : FindingRule
             var flow = new Flow(from, to);
             if (_openings.TryGetValue(flow, out var known) && !known.Answered)
                 known.Seen(packet.Point);
-            else if (_openings.Count < MostFollowed)
-                _openings[flow] = new Opening(packet.TimeNs, Place(packet));
             else
-                Forget(packet.TimeNs);
+                Follow(flow, packet);
             return;
         }
         if (_openings.TryGetValue(new Flow(to, from), out var asked))
@@ -83,10 +74,32 @@ internal sealed class ConnectionRule : FindingRule
         _last[key] = (tcp.Sequence, tcp.PayloadLength);
     }
 
-    private void Forget(long nowNs)
+    private void Follow(Flow flow, DecodedPacket packet)
     {
-        foreach (var flow in _openings.Where(entry => entry.Value.Answered || nowNs - entry.Value.FirstNs > 60 * AnswerNs).Select(entry => entry.Key).ToList())
-            _openings.Remove(flow);
+        if (_openings.Count >= MostFollowed)
+        {
+            foreach (var answered in _openings.Where(entry => entry.Value.Answered).Select(entry => entry.Key).ToList())
+                _openings.Remove(answered);
+            // Many at a time, or each new one would cost a look at all.
+            if (_openings.Count >= MostFollowed * 3 / 4)
+            {
+                foreach (var (oldest, opening) in _openings.OrderBy(entry => entry.Value.FirstNs).Take(MostFollowed / 4).ToList())
+                {
+                    Judge(oldest, opening, packet.TimeNs);
+                    _openings.Remove(oldest);
+                }
+            }
+        }
+        _openings[flow] = new Opening(packet.TimeNs, Place(packet));
+    }
+
+    private void Judge(Flow flow, Opening opening, long nowNs)
+    {
+        if (opening.Answered || nowNs - opening.FirstNs <= AnswerNs)
+            return;
+        Report("error", "tcp.no-answer", flow.Server.ToString(), $"SYNs from {flow.Client.Address} are not answered; last seen at {opening.LastPoint}",
+            opening.Points.Count > 1 ? $"seen at {string.Join(", then ", opening.Points)}: look behind {opening.LastPoint}" : $"capture behind {opening.LastPoint}, or run 'overlaynet trace' to {flow.Server.Address}",
+            detail: string.Create(CultureInfo.InvariantCulture, $"{opening.Count} SYNs from {flow.Client}"));
     }
 
     private readonly record struct Flow(IPEndPoint Client, IPEndPoint Server);

@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Net;
 using OverlayNet.Contracts;
 using OverlayNet.Tools.Cli;
@@ -16,6 +15,9 @@ internal sealed record CaptureTarget
 
     /// <summary>In pcap-filter(7)'s words; narrows every point that sees inner packets, and the underlay for node and VIP.</summary>
     public string Filter { get; init; } = "";
+
+    /// <summary>Leaves out what daemons say to each other: a capture that is sent to another node must not take itself.</summary>
+    public bool WithoutApi { get; init; }
 }
 
 /// <summary>
@@ -34,6 +36,11 @@ internal sealed class CapturePlan(RegistrySnapshot snapshot, string nodeId, stri
     /// <exception cref="CommandFailure">There is no such object, or nothing of it is on this node.</exception>
     public IReadOnlyList<CapturePoint> Points(CaptureTarget target)
     {
+        if (target.WithoutApi)
+        {
+            var api = string.Join(" and ", _snapshot.Nodes.Select(node => node.ApiPort).Distinct().Select(port => $"not tcp port {Text.Number(port)}"));
+            return [.. Points(target with { WithoutApi = false }).Select(point => point.Netns is null ? point with { Filter = Both(api, point.Filter) } : point)];
+        }
         if (target.Endpoint is { } endpointName)
             return Endpoint(Find(_snapshot.Endpoints, "endpoint", endpointName, e => e.Id, e => e.Name), target.Filter);
         if (target.Service is { } serviceName)
@@ -44,7 +51,7 @@ internal sealed class CapturePlan(RegistrySnapshot snapshot, string nodeId, stri
             return [Underlay(NodeFilter(Find(_snapshot.Nodes, "node", nodeName, n => n.Id, n => n.Name)), target.Filter)];
         if (target.Vip is { } vip)
             return Vip(vip, target.Filter);
-        return [Underlay($"udp port {Number(_vxlanPort)} or ip proto 112 or ip6 proto 112", target.Filter)];
+        return [Underlay($"udp port {Text.Number(_vxlanPort)} or ip proto 112 or ip6 proto 112", target.Filter)];
     }
 
     private List<CapturePoint> Endpoint(Endpoint endpoint, string filter)
@@ -56,7 +63,7 @@ internal sealed class CapturePlan(RegistrySnapshot snapshot, string nodeId, stri
         return
         [
             TunnelPoint(network, Both(Hosts([endpoint.Address4, endpoint.Address6]), filter)),
-            Underlay($"udp port {Number(_vxlanPort)} and host {node.Address}", ""),
+            Underlay($"udp port {Text.Number(_vxlanPort)} and host {node.Address}", ""),
         ];
     }
 
@@ -80,7 +87,7 @@ internal sealed class CapturePlan(RegistrySnapshot snapshot, string nodeId, stri
         if (vteps.Count > 0)
         {
             // The VNI lies in octets 4 to 6 of the payload behind the UDP header.
-            var vni = $"udp port {Number(_vxlanPort)} and {(vteps[0].AddressFamily == System.Net.Sockets.AddressFamily.InterNetwork ? $"udp[12:4] & 0xffffff00 = 0x{network.Vni << 8:x}" : $"ip6[52:4] & 0xffffff00 = 0x{network.Vni << 8:x}")}";
+            var vni = $"udp port {Text.Number(_vxlanPort)} and {(vteps[0].AddressFamily == System.Net.Sockets.AddressFamily.InterNetwork ? $"udp[12:4] & 0xffffff00 = 0x{network.Vni << 8:x}" : $"ip6[52:4] & 0xffffff00 = 0x{network.Vni << 8:x}")}";
             points.Add(Underlay(vteps.Count > MostNamedVteps ? vni : $"{vni} and ({string.Join(" or ", vteps.Select(v => $"host {v}"))})", ""));
         }
         return points;
@@ -94,13 +101,13 @@ internal sealed class CapturePlan(RegistrySnapshot snapshot, string nodeId, stri
         return [Underlay($"host {vip} or {resolution}", filter)];
     }
 
-    private string NodeFilter(Node node) => node.Id == _nodeId ? $"udp port {Number(_vxlanPort)} or ip proto 112 or ip6 proto 112 or tcp port {Number(node.ApiPort)}" : $"host {node.Address}";
+    private string NodeFilter(Node node) => node.Id == _nodeId ? $"udp port {Text.Number(_vxlanPort)} or ip proto 112 or ip6 proto 112 or tcp port {Text.Number(node.ApiPort)}" : $"host {node.Address}";
 
     private CapturePoint Port(Endpoint endpoint, Network network, string filter) =>
         new(endpoint.Name, Netns(network), ObjectNames.HostVeth(endpoint), filter, $"port of endpoint {endpoint.Name} in network {network.Name}");
 
     private CapturePoint TunnelPoint(Network network, string filter) =>
-        new($"{network.Name}/vxlan", Netns(network), ObjectNames.Tunnel, filter, $"tunnel of network {network.Name}, VNI {Number(network.Vni)}, before encapsulation");
+        new($"{network.Name}/vxlan", Netns(network), ObjectNames.Tunnel, filter, $"tunnel of network {network.Name}, VNI {Text.Number(network.Vni)}, before encapsulation");
 
     private CapturePoint Underlay(string filter, string more) => new("underlay", null, _underlay, Both(filter, more), "underlay interface of this node");
 
@@ -125,9 +132,7 @@ internal sealed class CapturePlan(RegistrySnapshot snapshot, string nodeId, stri
         {
             1 => found[0],
             0 => throw new CommandFailure(ExitCodes.BadInput, $"there is no {noun} '{reference}'", $"see 'overlaynet {noun} ls'"),
-            _ => throw new CommandFailure(ExitCodes.BadInput, $"'{reference}' means {Number(found.Count)} {noun}s: {string.Join(", ", found.Select(x => $"{name(x)} ({Text.ShortId(id(x))})"))}", "give more of the id"),
+            _ => throw new CommandFailure(ExitCodes.BadInput, $"'{reference}' means {Text.Number(found.Count)} {noun}s: {string.Join(", ", found.Select(x => $"{name(x)} ({Text.ShortId(id(x))})"))}", "give more of the id"),
         };
     }
-
-    private static string Number(int value) => value.ToString(CultureInfo.InvariantCulture);
 }

@@ -7,13 +7,15 @@ namespace OverlayNet.Tools.Capture.Live;
 /// Captures at several points and hands the packets on in the order of time. Each point has a buffer of its own in the
 /// kernel, so a packet may turn up after a later one of another point: what is younger than <see cref="Window"/> waits.
 /// </summary>
-internal sealed class LiveCapture(IReadOnlyList<PcapHandle> handles, Action<int, CaptureRecord> sink)
+/// <param name="reached">Told again and again up to when (nanoseconds since 1970) everything has been handed on; null: nobody asks.</param>
+internal sealed class LiveCapture(IReadOnlyList<PcapHandle> handles, Action<int, CaptureRecord> sink, Action<long>? reached = null)
 {
     /// <summary>Longer than the points' own read time-out.</summary>
     private static readonly TimeSpan Window = TimeSpan.FromMilliseconds(60);
     private const int MostAtOnce = 256;
     private readonly IReadOnlyList<PcapHandle> _handles = handles;
     private readonly Action<int, CaptureRecord> _sink = sink;
+    private readonly Action<long>? _reached = reached;
     private readonly PriorityQueue<(int Handle, CaptureRecord Record), long> _waiting = new();
 
     /// <summary>Runs until <paramref name="enough"/> says so, or the token is cancelled; what waits is handed on then.</summary>
@@ -28,16 +30,24 @@ internal sealed class LiveCapture(IReadOnlyList<PcapHandle> handles, Action<int,
             var busy = true;
             while (busy && !cancellation.IsCancellationRequested && !enough())
             {
-                busy = Read();
-                Release(Now() - (long)Window.TotalNanoseconds, enough);
+                var now = Now();
+                busy = Read(out var known);
+                known = Math.Min(known, now - (long)Window.TotalNanoseconds);
+                Release(known, enough);
+                _reached?.Invoke(known);
             }
         }
-        Read();
+        // What is captured from now on is not waited for: it may never end.
+        var end = Now();
+        while (!enough() && Read(out var known) && known < end)
+            Release(known, enough);
         Release(long.MaxValue, enough);
     }
 
-    private bool Read()
+    /// <param name="known">Up to when all that was captured has been read: a point of which there is more may have earlier packets than the others' latest.</param>
+    private bool Read(out long known)
     {
+        known = long.MaxValue;
         var read = false;
         for (var i = 0; i < _handles.Count; i++)
         {
@@ -45,6 +55,8 @@ internal sealed class LiveCapture(IReadOnlyList<PcapHandle> handles, Action<int,
             {
                 _waiting.Enqueue((i, new CaptureRecord(_handles[i].Point.Name, _handles[i].Link, time, length, data.ToArray())), time);
                 read = true;
+                if (n == MostAtOnce - 1)
+                    known = Math.Min(known, time);
             }
         }
         return read;
@@ -59,5 +71,6 @@ internal sealed class LiveCapture(IReadOnlyList<PcapHandle> handles, Action<int,
         }
     }
 
-    private static long Now() => (DateTimeOffset.UtcNow - DateTimeOffset.UnixEpoch).Ticks * 100;
+    /// <summary>The clock that packets are stamped with: nanoseconds since 1970, UTC.</summary>
+    internal static long Now() => (DateTimeOffset.UtcNow - DateTimeOffset.UnixEpoch).Ticks * 100;
 }

@@ -1,6 +1,7 @@
 using System.Net;
 using OverlayNet.Contracts;
 using OverlayNet.Kernel.Netlink;
+using OverlayNet.Tools.Cli;
 using OverlayNet.Tools.Diagnosis.Trace;
 
 namespace OverlayNet.Tools.Diagnosis.Checks;
@@ -28,7 +29,7 @@ internal static class AddressChecks
             var own = Both(endpoint).ToHashSet();
             foreach (var address in own.Where(address => reading.Having(address) is null && endpoint.State != EndpointState.Starting))
             {
-                yield return Diagnosed.Error("address.missing", endpoint.Name, $"its namespace has not its address {address}", $"{endpoint.Netns}", $"ip -n {Path.GetFileName(endpoint.Netns)} addr add {address}/{Text(Length(network, address))} dev {endpoint.Interface}",
+                yield return Diagnosed.Error("address.missing", endpoint.Name, $"its namespace has not its address {address}", $"{endpoint.Netns}", $"ip -n {Path.GetFileName(endpoint.Netns)} addr add {address}/{Text.Number(Length(network, address))} dev {endpoint.Interface}",
                     reading.Link(endpoint.Interface) is { } link ? () => Give(endpoint.Netns, link.Index, address, Length(network, address)) : null);
             }
             // The link it is attached by: on others it may have what it likes.
@@ -37,7 +38,7 @@ internal static class AddressChecks
             foreach (var entry in reading.Addresses.Where(entry => entry.Interface == attached.Index && !own.Contains(entry.Address) && owners.ContainsKey(entry.Address)))
             {
                 yield return Diagnosed.Error("address.duplicate", entry.Address.ToString(), $"{endpoint.Name} has {entry.Address} in network {network.Network.Name}, which belongs to {owners[entry.Address]}: two MACs answer for it",
-                    $"{entry.Address}/{Text(entry.PrefixLength)} on {attached.Name} ({attached.Mac}) in {endpoint.Netns}", $"ip -n {Path.GetFileName(endpoint.Netns)} addr del {entry.Address}/{Text(entry.PrefixLength)} dev {attached.Name}");
+                    $"{entry.Address}/{Text.Number(entry.PrefixLength)} on {attached.Name} ({attached.Mac}) in {endpoint.Netns}", $"ip -n {Path.GetFileName(endpoint.Netns)} addr del {entry.Address}/{Text.Number(entry.PrefixLength)} dev {attached.Name}");
             }
         }
     }
@@ -67,6 +68,4 @@ internal static class AddressChecks
         using var socket = NetlinkSocket.Open(NetlinkProtocol.Route, netns);
         new RouteAddresses(socket).Replace(new LinkAddress { Interface = link, Address = address, PrefixLength = length, Flags = AddressFlags.NoDad });
     }
-
-    private static string Text(int value) => value.ToString(System.Globalization.CultureInfo.InvariantCulture);
 }

@@ -1,4 +1,5 @@
 using System.Globalization;
+using OverlayNet.Tools.Cli;
 
 namespace OverlayNet.Tools.Diagnosis.Checks;
 
@@ -15,11 +16,11 @@ internal static class DaemonChecks
     ];
 
     public static IEnumerable<Diagnosed> Run(CheckupInput input) =>
-        [.. Condition(input.Node), .. input.Node.Pid is { } pid ? Capabilities($"overlaynetd (pid {Number(pid)})", ReadCapabilities(pid)) : []];
+        [.. Condition(input.Node), .. input.Node.Pid is { } pid ? Capabilities($"overlaynetd (pid {Text.Number(pid)})", ReadCapabilities(pid)) : []];
 
     public static IEnumerable<Diagnosed> Condition(NodeView node)
     {
-        var pid = node.Pid is { } known ? Number(known) : "?";
+        var pid = node.Pid is { } known ? Text.Number(known) : "?";
         switch (node.Condition)
         {
             case DaemonCondition.Dead:
@@ -48,7 +49,7 @@ internal static class DaemonChecks
     {
         try
         {
-            var line = File.ReadLines($"/proc/{Number(pid)}/status").FirstOrDefault(text => text.StartsWith("CapEff:", StringComparison.Ordinal));
+            var line = File.ReadLines($"/proc/{Text.Number(pid)}/status").FirstOrDefault(text => text.StartsWith("CapEff:", StringComparison.Ordinal));
             return line is not null && ulong.TryParse(line.AsSpan("CapEff:".Length).Trim(), NumberStyles.HexNumber, CultureInfo.InvariantCulture, out var set) ? set : null;
         }
         catch (IOException)
@@ -56,6 +57,4 @@ internal static class DaemonChecks
             return null;
         }
     }
-
-    private static string Number(int value) => value.ToString(CultureInfo.InvariantCulture);
 }

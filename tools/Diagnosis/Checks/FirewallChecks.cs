@@ -1,7 +1,7 @@
-using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 using OverlayNet.Contracts;
+using OverlayNet.Tools.Cli;
 using OverlayNet.Tools.Diagnosis.Firewall;
 
 namespace OverlayNet.Tools.Diagnosis.Checks;
@@ -25,20 +25,18 @@ internal static class FirewallChecks
         if (input.Networks.Count > 0)
         {
             var peers = input.Node.Snapshot.Nodes.Where(node => node.Id != self.Id).OrderBy(node => node.Name, StringComparer.Ordinal).ToList();
-            var incoming = peers.Select(peer => (Way: "from", peer.Name, Refusal: RulesetWalk.Stops(
-                rules, new FilteredPacket(peer.Address, self.Address, FilteredPacket.Udp, AnyPort, port, Input: by), "prerouting", "input")));
-            var outgoing = peers.Select(peer => (Way: "to", peer.Name, Refusal: RulesetWalk.Stops(
-                rules, new FilteredPacket(self.Address, peer.Address, FilteredPacket.Udp, AnyPort, port, Output: by), "output", "postrouting")));
+            var incoming = peers.Select(peer => (Way: "from", peer.Name, Refusal: VxlanFilter.StopsFrom(rules, peer.Address, self.Address, port, by)));
+            var outgoing = peers.Select(peer => (Way: "to", peer.Name, Refusal: VxlanFilter.StopsTo(rules, self.Address, peer.Address, port, by)));
             // One rule is one fault, however many nodes it is about.
             foreach (var stopped in incoming.Concat(outgoing).Where(packet => packet.Refusal is not null).GroupBy(packet => (packet.Way, Rule: packet.Refusal!.ToString())))
             {
-                yield return Diagnosed.Error("firewall.vxlan", $"UDP {Number(port)} {stopped.Key.Way} {string.Join(", ", stopped.Select(packet => packet.Name))}",
-                    "this host's packet filter stops VXLAN", stopped.Key.Rule, stopped.First().Refusal!.Remedy($"udp dport {Number(port)}"));
+                yield return Diagnosed.Error("firewall.vxlan", $"UDP {Text.Number(port)} {stopped.Key.Way} {string.Join(", ", stopped.Select(packet => packet.Name))}",
+                    "this host's packet filter stops VXLAN", stopped.Key.Rule, stopped.First().Refusal!.Remedy($"udp dport {Text.Number(port)}"));
             }
         }
         if (self.Role == NodeRole.Manager && input.Node.Snapshot.Nodes.FirstOrDefault(node => node.Id != self.Id) is { } client
             && RulesetWalk.Stops(rules, new FilteredPacket(client.Address, self.Address, FilteredPacket.Tcp, AnyPort, self.ApiPort, Input: by), "prerouting", "input") is { } api)
-            yield return Diagnosed.Error("firewall.api", $"TCP {Number(self.ApiPort)}", "this host's packet filter stops other nodes' requests to the manager", api.ToString(), api.Remedy($"tcp dport {Number(self.ApiPort)}"));
+            yield return Diagnosed.Error("firewall.api", $"TCP {Text.Number(self.ApiPort)}", "this host's packet filter stops other nodes' requests to the manager", api.ToString(), api.Remedy($"tcp dport {Text.Number(self.ApiPort)}"));
         foreach (var vip in input.Node.Snapshot.Vips)
         {
             foreach (var v6 in vip.Addresses.Select(address => address.Contains(':')).Distinct())
@@ -85,6 +83,4 @@ internal static class FirewallChecks
     }
 
     private static int Port(CheckupInput input) => input.Networks.Select(network => network.Reading?.Link(ObjectNames.Tunnel)?.Vxlan?.Port).FirstOrDefault(port => port is not null) ?? 4789;
-
-    private static string Number(int value) => value.ToString(CultureInfo.InvariantCulture);
 }

@@ -1,7 +1,7 @@
-using System.Globalization;
 using System.Net;
 using OverlayNet.Kernel;
 using OverlayNet.Kernel.Netlink;
+using OverlayNet.Tools.Cli;
 
 namespace OverlayNet.Tools.Diagnosis.Checks;
 
@@ -76,7 +76,7 @@ internal static class HostChecks
         foreach (var network in networks)
         {
             foreach (var link in host.Links.Where(link => link.Vxlan is { } options && options.Vni == network.Network.Vni))
-                yield return Diagnosed.Error("vxlan.clash", link.Name, $"VXLAN device {link.Name} of this host has VNI {Number(network.Network.Vni)}, which network {network.Network.Name} needs: ours cannot be made", $"port {Number(link.Vxlan!.Port)}", $"ip link del {link.Name}, or make the network again with another --vni");
+                yield return Diagnosed.Error("vxlan.clash", link.Name, $"VXLAN device {link.Name} of this host has VNI {Text.Number(network.Network.Vni)}, which network {network.Network.Name} needs: ours cannot be made", $"port {Text.Number(link.Vxlan!.Port)}", $"ip link del {link.Name}, or make the network again with another --vni");
         }
     }
 
@@ -103,6 +103,4 @@ internal static class HostChecks
 
     private static bool Overlap(IPNetwork one, IPNetwork two) =>
         one.BaseAddress.AddressFamily == two.BaseAddress.AddressFamily && (one.Contains(two.BaseAddress) || two.Contains(one.BaseAddress));
-
-    private static string Number(int value) => value.ToString(CultureInfo.InvariantCulture);
 }

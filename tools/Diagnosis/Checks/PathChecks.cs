@@ -3,6 +3,7 @@ using System.Net;
 using System.Net.Sockets;
 using OverlayNet.Contracts;
 using OverlayNet.Kernel;
+using OverlayNet.Tools.Cli;
 
 namespace OverlayNet.Tools.Diagnosis.Checks;
 
@@ -40,16 +41,33 @@ internal static class PathChecks
             var underlay = peer is not null && input.Node.Self is { } self && self.Address.AddressFamily == peer.Address.AddressFamily
                 ? EchoProbe.Send(input.Node.Host, self.Address, peer.Address, Small, Timeout) is null ? $"; {peer.Address} itself does not answer either: the underlay is cut, or it filters echo" : $"; {peer.Address} itself answers: only VXLAN is stopped"
                 : "";
-            return Diagnosed.Error("vxlan.path", @object, $"{to} on node {node} does not answer through VXLAN",
-                $"2 echo requests from {from}, none answered within {Timeout.TotalSeconds:0} s{underlay}", $"let UDP {Number(port)} pass both ways between {input.Node.Self?.Address} and node {node}; 'overlaynet doctor' on {node} names a rule that stops it there");
+            var (lost, counted, open) = Lost(input.Way(node, network.Network.Name, to.AddressFamily == AddressFamily.InterNetworkV6 ? 6 : 4), input.Node.Name, node);
+            return Diagnosed.Error("vxlan.path", @object, $"{to} on node {node} does not answer through VXLAN{lost}",
+                $"2 echo requests from {from}, none answered within {Timeout.TotalSeconds:0} s{underlay}{counted}", $"let UDP {Text.Number(port)} pass {open} ({input.Node.Self?.Address} and {peer?.Address}); 'overlaynet doctor' on {node} names a rule that stops it there");
         }
         if (mtu > 0 && !Echoes(mtu))
-            return Diagnosed.Error("vxlan.mtu", @object, $"packets of {Number(mtu)} octets do not reach node {node}, small ones do", $"echo of {Number(Small)} octets answered, of {Number(mtu)} not", "the path between the nodes has a smaller MTU than their interfaces: create the network with --mtu, or mend the path");
+            return Diagnosed.Error("vxlan.mtu", @object, $"packets of {Text.Number(mtu)} octets do not reach node {node}, small ones do", $"echo of {Text.Number(Small)} octets answered, of {Text.Number(mtu)} not", "the path between the nodes has a smaller MTU than their interfaces: create the network with --mtu, or mend the path");
         var before = ChecksumErrors(netns);
         if (Answers(netns, from, to) || Answers(netns, from, to))
             return null;
         return Diagnosed.Error("vxlan.checksum", @object, $"TCP segments do not get to node {node} or back, echo does: their checksums are damaged on the way, or they are filtered",
-            $"2 segments to port {Number(Discard)} of {to}, no reset; checksum errors here {Number(before)} before, {Number(ChecksumErrors(netns))} after", $"ip netns exec {network.Netns} ethtool -K {ObjectNames.Tunnel} tx off (and on the underlay's interface, on both nodes): offload that miscounts inner checksums");
+            $"2 segments to port {Text.Number(Discard)} of {to}, no reset; checksum errors here {Text.Number(before)} before, {Text.Number(ChecksumErrors(netns))} after", $"ip netns exec {network.Netns} ethtool -K {ObjectNames.Tunnel} tx off (and on the underlay's interface, on both nodes): offload that miscounts inner checksums");
+    }
+
+    /// <summary>Which way is lost, by what both nodes counted.</summary>
+    /// <returns>For the message, for the evidence, and which way has to be opened.</returns>
+    public static (string Lost, string Counted, string Open) Lost(PathReport? way, string self, string node)
+    {
+        if (way is null)
+            return ("", "", $"both ways between {self} and {node}");
+        var counted = string.Create(CultureInfo.InvariantCulture, $"; of {way.Sent} datagrams from {self} {way.There} arrived at {node}, of {way.Sent} from {node} {way.Back} arrived at {self}");
+        return (way.There, way.Back) switch
+        {
+            (0, > 0) => ($": what goes from {self} to {node} is lost, what comes back is not", counted, $"from {self} to {node}"),
+            ( > 0, 0) => ($": what goes from {node} to {self} is lost, the other way it arrives", counted, $"from {node} to {self}"),
+            (0, 0) => (": it is lost both ways", counted, $"both ways between {self} and {node}"),
+            _ => (": echo is stopped, other packets pass", counted, $"both ways between {self} and {node}, echo too"),
+        };
     }
 
     /// <summary>A segment comes back, whatever is in it.</summary>
@@ -67,6 +85,4 @@ internal static class PathChecks
         var at = lines.Length == 2 ? Array.IndexOf(lines[0].Split(' '), "InCsumErrors") : -1;
         return at > 0 && int.TryParse(lines[1].Split(' ')[at], NumberStyles.None, CultureInfo.InvariantCulture, out var count) ? count : 0;
     });
-
-    private static string Number(int value) => value.ToString(CultureInfo.InvariantCulture);
 }

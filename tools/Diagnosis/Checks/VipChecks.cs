@@ -1,10 +1,10 @@
-using System.Globalization;
 using System.Net;
 using OverlayNet.Contracts;
 using OverlayNet.Kernel;
 using OverlayNet.Kernel.Netlink;
 using OverlayNet.Tools.Capture.Decode;
 using OverlayNet.Tools.Capture.Live;
+using OverlayNet.Tools.Cli;
 
 namespace OverlayNet.Tools.Diagnosis.Checks;
 
@@ -43,7 +43,7 @@ internal static class VipChecks
             var link = input.Host.NameOf(entry.Interface);
             var path = input.Node.Host.Path;
             yield return Diagnosed.Error("vip.two-owners", vip.Name, $"{address} is on {link} of this node, and the holder is {(holder?.NodeId is { } id ? input.Node.NodeNameOf(id) : "nobody")}: two nodes answer for it",
-                $"{entry.Address}/{Number(entry.PrefixLength)} on {link}", $"ip addr del {address}/{Number(entry.PrefixLength)} dev {link}", () =>
+                $"{entry.Address}/{Text.Number(entry.PrefixLength)} on {link}", $"ip addr del {address}/{Text.Number(entry.PrefixLength)} dev {link}", () =>
                 {
                     using var host = NetworkNamespace.Open(path);
                     using var socket = NetlinkSocket.Open(NetlinkProtocol.Route, host);
@@ -67,8 +67,8 @@ internal static class VipChecks
             if (snapshot.Nodes.Any(node => node.Address.Equals(ip.Source)) || host.Having(ip.Source) is not null || snapshot.VipHolders.Any(holder => holder.Sources.Contains(ip.Source)) || !said.Add((vip.Name, ip.Source)))
                 continue;
             // Nodes of the cluster speak from an address that the registry has, or from one that the holder announced.
-            yield return Diagnosed.Error("vrrp.foreign", vip.Name, $"{ip.Source} advertises virtual router {Number(advert.VirtualRouterId)} on {@interface} and is no node of this cluster",
-                $"VRRP version {Number(advert.Version)}, priority {Number(advert.Priority)}, addresses {string.Join(", ", advert.Addresses)}, from {packet.Ethernet?.Source}", $"give it another VRID, or move ours: vip create with another --vrid; find it by its MAC {packet.Ethernet?.Source}");
+            yield return Diagnosed.Error("vrrp.foreign", vip.Name, $"{ip.Source} advertises virtual router {Text.Number(advert.VirtualRouterId)} on {@interface} and is no node of this cluster",
+                $"VRRP version {Text.Number(advert.Version)}, priority {Text.Number(advert.Priority)}, addresses {string.Join(", ", advert.Addresses)}, from {packet.Ethernet?.Source}", $"give it another VRID, or move ours: vip create with another --vrid; find it by its MAC {packet.Ethernet?.Source}");
         }
     }
 
@@ -80,7 +80,7 @@ internal static class VipChecks
         var heard = new List<(string, DecodedPacket)>();
         try
         {
-            var path = $"/proc/self/fd/{Number(input.Node.Host.Fd)}";
+            var path = $"/proc/self/fd/{Text.Number(input.Node.Host.Fd)}";
             foreach (var name in vips.Select(vip => vip.Interface).Distinct().Where(name => input.Host.Link(name) is { IsUp: true }))
                 handles.Add(PcapHandle.Open(new CapturePoint(name, path, name, "ip proto 112 or ip6 proto 112", ""), SnapLength));
             if (handles.Count == 0)
@@ -96,6 +96,4 @@ internal static class VipChecks
                 handle.Dispose();
         }
     }
-
-    private static string Number(int value) => value.ToString(CultureInfo.InvariantCulture);
 }

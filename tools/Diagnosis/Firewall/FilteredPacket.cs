@@ -15,17 +15,24 @@ internal sealed record FilteredPacket(IPAddress Source, IPAddress Destination, b
 }
 
 /// <summary>A rule, or a chain's policy, that stops a packet.</summary>
-/// <param name="Text">The rule in nft's words.</param>
+/// <param name="Text">The rule in nft's words, of the older tables in iptables'.</param>
 /// <param name="Handle">Null: the chain's policy.</param>
-internal sealed record Refusal(string Family, string Table, string Chain, long? Handle, string Text)
+/// <param name="Legacy">Of the older tables, which have no handles.</param>
+internal sealed record Refusal(string Family, string Table, string Chain, long? Handle, string Text, bool Legacy = false)
 {
-    public override string ToString() => Handle is { } handle
-        ? $"chain {Chain} of table {Family} {Table}, handle {handle.ToString(System.Globalization.CultureInfo.InvariantCulture)}: {Text}"
+    private string Program => Family == "ip6" ? "ip6tables-legacy" : "iptables-legacy";
+
+    public override string ToString() => Legacy ? $"chain {Chain} of table {Table} ({Program}): {Text}"
+        : Handle is { } handle ? $"chain {Chain} of table {Family} {Table}, handle {Cli.Text.Number(handle)}: {Text}"
         : $"chain {Chain} of table {Family} {Table}: {Text}";
 
     /// <summary>What undoes it.</summary>
     /// <param name="accept">What has to be let through, in nft's words.</param>
-    public string Remedy(string accept) => Handle is { } handle
-        ? $"nft delete rule {Family} {Table} {Chain} handle {handle.ToString(System.Globalization.CultureInfo.InvariantCulture)} (and where it comes from), or accept {accept} before it"
-        : $"nft insert rule {Family} {Table} {Chain} {accept} accept (and in what makes this table)";
+    public string Remedy(string accept) => (Legacy, Handle) switch
+    {
+        (true, not null) => $"{Program} -t {Table} -D {Chain} {Text} (and where it comes from), or accept {accept} before it",
+        (true, null) => $"{Program} -t {Table} -P {Chain} ACCEPT, or accept {accept} in it",
+        (_, { } handle) => $"nft delete rule {Family} {Table} {Chain} handle {Cli.Text.Number(handle)} (and where it comes from), or accept {accept} before it",
+        _ => $"nft insert rule {Family} {Table} {Chain} {accept} accept (and in what makes this table)",
+    };
 }

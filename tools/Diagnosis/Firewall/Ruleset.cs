@@ -5,7 +5,7 @@ using OverlayNet.Kernel;
 
 namespace OverlayNet.Tools.Diagnosis.Firewall;
 
-/// <summary>The rules of one network namespace, as <c>nft -j list ruleset</c> gives them; iptables-nft's are among them.</summary>
+/// <summary>The rules of one network namespace, as <c>nft -j list ruleset</c> gives them; iptables-nft's are among them, and those of the older tables are added.</summary>
 internal sealed class Ruleset
 {
     private readonly List<Chain> _chains = [];
@@ -35,9 +35,27 @@ internal sealed class Ruleset
         return ruleset;
     }
 
-    /// <summary>Reads them with the program nft.</summary>
-    /// <returns>Null where there is no nft, or it cannot list them.</returns>
+    /// <summary>Reads them with the programs nft and iptables-legacy-save.</summary>
+    /// <returns>Null where there is no nft, or it cannot list them, and there are no older tables.</returns>
     public static Ruleset? Read(NetworkNamespace netns)
+    {
+        var ruleset = ReadNft(netns);
+        foreach (var (chain, rules) in LegacyTables.Read(netns))
+        {
+            ruleset ??= new Ruleset();
+            ruleset.Add(chain, rules);
+        }
+        return ruleset;
+    }
+
+    /// <summary>Adds a chain of the older tables.</summary>
+    public void Add(Chain chain, IEnumerable<Rule> rules)
+    {
+        chain.Rules.AddRange(rules);
+        _chains.Add(chain);
+    }
+
+    private static Ruleset? ReadNft(NetworkNamespace netns)
     {
         try
         {
@@ -67,16 +85,23 @@ internal sealed class Ruleset
         .Where(one => one.Family == family && one.Table == table && one.Name == chain)
         .SelectMany(one => one.Rules).Any(rule => rule.Expressions.EnumerateArray().Any(expression => expression.TryGetProperty(statement, out _)));
 
-    public Chain? Find(Chain from, string name) => _chains.FirstOrDefault(chain => chain.Family == from.Family && chain.Table == from.Table && chain.Name == name);
+    public Chain? Find(Chain from, string name) => _chains.FirstOrDefault(chain => chain.Family == from.Family && chain.Table == from.Table && chain.Name == name && chain.Legacy == from.Legacy);
 
     private static string Text(JsonElement element, string name) => element.GetProperty(name).GetString() ?? "";
 
     /// <param name="Hook">Null: only reached by a jump.</param>
-    internal sealed record Chain(string Family, string Table, string Name, string? Hook, int Priority, bool DropsByPolicy, List<Rule> Rules);
+    internal sealed record Chain(string Family, string Table, string Name, string? Hook, int Priority, bool DropsByPolicy, List<Rule> Rules)
+    {
+        /// <summary>Of the older tables.</summary>
+        public bool Legacy { get; init; }
+    }
 
     internal sealed record Rule(string Family, string Table, string Chain, long Handle, JsonElement Expressions)
     {
-        public override string ToString() => string.Join(' ', Expressions.EnumerateArray().Select(Words).Where(words => words.Length > 0));
+        /// <summary>Of the older tables: its specification, in iptables' words.</summary>
+        public string? Legacy { get; init; }
+
+        public override string ToString() => Legacy ?? string.Join(' ', Expressions.EnumerateArray().Select(Words).Where(words => words.Length > 0));
 
         private static string Words(JsonElement expression)
         {

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Net;
 using System.Text.Json;
+using OverlayNet.Tools.Cli;
 
 namespace OverlayNet.Tools.Diagnosis.Firewall;
 
@@ -35,7 +36,7 @@ internal static class RulesetWalk
                 if (outcome == Outcome.Stopped)
                     return walk.Refusal;
                 if (outcome == Outcome.Through && chain.DropsByPolicy && !walk.Unsure)
-                    return new Refusal(chain.Family, chain.Table, chain.Name, null, "policy drop");
+                    return new Refusal(chain.Family, chain.Table, chain.Name, null, "policy drop", chain.Legacy);
             }
         }
         return null;
@@ -115,7 +116,7 @@ internal static class RulesetWalk
 
         private Outcome Stop(Ruleset.Rule rule)
         {
-            Refusal = new Refusal(rule.Family, rule.Table, rule.Chain, rule.Handle, rule.ToString());
+            Refusal = new Refusal(rule.Family, rule.Table, rule.Chain, rule.Handle, rule.ToString(), rule.Legacy is not null);
             return Outcome.Stopped;
         }
 
@@ -147,12 +148,12 @@ internal static class RulesetWalk
                 var field = part.Value.GetProperty("field").GetString();
                 return (header.GetString(), field) switch
                 {
-                    ("tcp" or "udp" or "th", "dport" or "sport") => IsTransport(header.GetString()!) ? Number(field == "dport" ? packet.DestinationPort : packet.SourcePort) : "",
+                    ("tcp" or "udp" or "th", "dport" or "sport") => IsTransport(header.GetString()!) ? Text.Number(field == "dport" ? packet.DestinationPort : packet.SourcePort) : "",
                     ("ip", _) when packet.IPv6 => "",
                     ("ip6", _) when !packet.IPv6 => "",
                     (_, "saddr") when header.GetString() is "ip" or "ip6" => packet.Source.ToString(),
                     (_, "daddr") when header.GetString() is "ip" or "ip6" => packet.Destination.ToString(),
-                    ("ip", "protocol") or ("ip6", "nexthdr") => Number(packet.Protocol),
+                    ("ip", "protocol") or ("ip6", "nexthdr") => Text.Number(packet.Protocol),
                     _ => null,
                 };
             }
@@ -160,7 +161,7 @@ internal static class RulesetWalk
             {
                 "meta" => part.Value.GetProperty("key").GetString() switch
                 {
-                    "l4proto" => Number(packet.Protocol),
+                    "l4proto" => Text.Number(packet.Protocol),
                     "nfproto" or "protocol" => packet.IPv6 ? "ipv6" : "ipv4",
                     "iifname" or "iif" => packet.Input,
                     "oifname" or "oif" => packet.Output,
@@ -228,7 +229,5 @@ internal static class RulesetWalk
             "vrrp" => "112",
             _ => null,
         };
-
-        private static string Number(int value) => value.ToString(CultureInfo.InvariantCulture);
     }
 }

@@ -4,6 +4,7 @@ using System.Net.Sockets;
 using OverlayNet.Contracts;
 using OverlayNet.Kernel;
 using OverlayNet.Kernel.Netlink;
+using OverlayNet.Tools.Cli;
 using OverlayNet.Tools.Diagnosis.Firewall;
 
 namespace OverlayNet.Tools.Diagnosis.Trace;
@@ -71,9 +72,9 @@ internal static class TraceWalk
         if (destination.Service is { } service)
         {
             if (port > 0 && service.Ports.Count > 0 && service.Ports.All(known => known.Port != port))
-                return Fault("target", service.Name, $"the service has no port {Number(port)}", $"ports {string.Join(", ", service.Ports.Select(known => Number(known.Port)))}", $"overlaynet service update --port {Number(port)} {service.Name}, or ask one of its ports");
+                return Fault("target", service.Name, $"the service has no port {Text.Number(port)}", $"ports {string.Join(", ", service.Ports.Select(known => Text.Number(known.Port)))}", $"overlaynet service update --port {Text.Number(port)} {service.Name}, or ask one of its ports");
             return destination.Backends.Count > 0
-                ? Fine("target", service.Name, $"{destination.Address} is its VIP, {Number(destination.Backends.Count)} backends")
+                ? Fine("target", service.Name, $"{destination.Address} is its VIP, {Text.Number(destination.Backends.Count)} backends")
                 : Fault("target", service.Name, "no backend gets connections", null, $"overlaynet service backends {service.Name} says what is wrong with each");
         }
         if (destination.Backends.Count > 0)
@@ -85,20 +86,20 @@ internal static class TraceWalk
     public static TraceHop Balancer(TraceDestination destination, BalancerReading reading, string? path)
     {
         var service = destination.Service!;
-        if (path is "ipvs")
-            return Fine("balancer", service.Name, "ipvs in the network's namespace carries it");
+        var isIpvs = path is not null && BalancerReading.IsIpvs(path);
         if (!reading.Known)
         {
-            return Fault("balancer", service.Name, $"the client's balancer does not know {destination.Address}", reading.Table.Length > 0 ? $"{reading.Table} has no such element" : "there is no table overlaynet-vip-* in its namespace",
+            return Fault("balancer", service.Name, isIpvs ? $"IPVS in the network's namespace does not know {destination.Address}" : $"the client's balancer does not know {destination.Address}",
+                reading.Table.Length > 0 ? $"{reading.Table} has no such {(isIpvs ? "service" : "element")}" : isIpvs ? "this kernel has no IPVS" : "there is no table overlaynet-vip-* in its namespace",
                 "the daemon mends it within seconds when it runs: overlaynet status");
         }
         var wanted = destination.Backends.Select(destination.AddressOf).OfType<IPAddress>().ToHashSet();
-        var servers = string.Join(", ", reading.Servers.OrderBy(server => server.Key.ToString(), StringComparer.Ordinal).Select(server => $"{server.Key} ({Number(server.Value)})"));
+        var servers = string.Join(", ", reading.Servers.OrderBy(server => server.Key.ToString(), StringComparer.Ordinal).Select(server => $"{server.Key} ({Text.Number(server.Value)})"));
         if (reading.Servers.Keys.FirstOrDefault(server => !wanted.Contains(server)) is { } stale)
             return Fault("balancer", service.Name, $"it still sends to {stale}, which is no backend", servers, "overlaynet status shows whether this node's revision lags");
         if (wanted.FirstOrDefault(address => !reading.Servers.ContainsKey(address)) is { } missing)
             return Fault("balancer", service.Name, $"backend {missing} is not in it", servers, "overlaynet status shows whether this node's revision lags");
-        return Fine("balancer", service.Name, $"{reading.Table}: {servers}");
+        return Fine("balancer", service.Name, $"{(path?.StartsWith("ebpf+", StringComparison.Ordinal) == true ? "ebpf for sockets, for all else " : "")}{reading.Table}: {servers}");
     }
 
     public static TraceHop Route(string from, NamespaceReading inside, IPAddress to) => inside.RouteTo(to) is { } route
@@ -126,12 +127,12 @@ internal static class TraceWalk
             : !vtep.Equals(node.Address) ? Fault("fdb", backend.Name, $"{backend.Mac} goes to VTEP {vtep}, should be {node.Address} ({node.Name})", null, repair)
             : Fine("fdb", backend.Name, $"{backend.Mac} goes to VTEP {vtep} ({node.Name})");
         yield return !tunnel.IsUp ? Fault("tunnel", network.Name, $"{ObjectNames.Tunnel} is down", null, $"ip -n {netns} link set {ObjectNames.Tunnel} up")
-            : tunnel.Vxlan is { } options && options.Vni != network.Vni ? Fault("tunnel", network.Name, $"VNI {Number(options.Vni)}, should be {Number(network.Vni)}", null, "start overlaynetd: it makes the device again")
-            : Fine("tunnel", network.Name, $"VNI {Number(network.Vni)} from {tunnel.Vxlan?.Local}, UDP {Number(tunnel.Vxlan?.Port ?? 4789)}, MTU {Number(tunnel.Mtu)}");
+            : tunnel.Vxlan is { } options && options.Vni != network.Vni ? Fault("tunnel", network.Name, $"VNI {Text.Number(options.Vni)}, should be {Text.Number(network.Vni)}", null, "start overlaynetd: it makes the device again")
+            : Fine("tunnel", network.Name, $"VNI {Text.Number(network.Vni)} from {tunnel.Vxlan?.Local}, UDP {Text.Number(tunnel.Vxlan?.Port ?? 4789)}, MTU {Text.Number(tunnel.Mtu)}");
         yield return Underlay(node, tunnel.Vxlan?.Port ?? 4789, host, rules, self);
         yield return node.State == NodeState.Ready
-            ? Fine("endpoint", backend.Name, $"on {node.Name}, {Cli.Text.Word(backend.State)}")
-            : Fault("endpoint", backend.Name, $"its node {node.Name} is {Cli.Text.Word(node.State)}", null, $"overlaynet status and doctor on {node.Name}");
+            ? Fine("endpoint", backend.Name, $"on {node.Name}, {Text.Word(backend.State)}")
+            : Fault("endpoint", backend.Name, $"its node {node.Name} is {Text.Word(node.State)}", null, $"overlaynet status and doctor on {node.Name}");
     }
 
     public static TraceHop Underlay(Node node, int vxlanPort, NamespaceReading host, Ruleset? rules, IPAddress self)
@@ -141,10 +142,10 @@ internal static class TraceWalk
         var by = host.NameOf(route.Interface);
         if (host.Link(by) is { IsUp: false })
             return Fault("underlay", node.Name, $"{by}, which leads to {node.Address}, is down", null, $"ip link set {by} up");
-        var accept = $"udp dport {Number(vxlanPort)}";
-        if (rules is not null && Stops(rules, self, node.Address, vxlanPort, by) is { } refusal)
+        var accept = $"udp dport {Text.Number(vxlanPort)}";
+        if (rules is not null && (VxlanFilter.StopsTo(rules, self, node.Address, vxlanPort, by) ?? VxlanFilter.StopsFrom(rules, node.Address, self, vxlanPort, by)) is { } refusal)
             return Fault("underlay", node.Name, $"this node's packet filter stops VXLAN: {refusal}", null, refusal.Remedy(accept));
-        return Fine("underlay", node.Name, $"{node.Address} by {by}{(route.Gateway is null ? "" : $" via {route.Gateway}")}, MTU {Number(host.Link(by)?.Mtu ?? 0)}");
+        return Fine("underlay", node.Name, $"{node.Address} by {by}{(route.Gateway is null ? "" : $" via {route.Gateway}")}, MTU {Text.Number(host.Link(by)?.Mtu ?? 0)}");
     }
 
     public static IEnumerable<TraceHop> Local(Endpoint backend, string netns, NamespaceReading outside, NamespaceReading? inside, IPAddress address)
@@ -161,12 +162,8 @@ internal static class TraceWalk
         else if (!link.IsUp)
             yield return Fault("endpoint", backend.Name, $"{link.Name} in its namespace is down", null, $"ip -n {Path.GetFileName(backend.Netns)} link set {link.Name} up");
         else
-            yield return Fine("endpoint", backend.Name, $"on this node: {address} on {link.Name}, {Cli.Text.Word(backend.State)}");
+            yield return Fine("endpoint", backend.Name, $"on this node: {address} on {link.Name}, {Text.Word(backend.State)}");
     }
-
-    private static Refusal? Stops(Ruleset rules, IPAddress self, IPAddress peer, int port, string @interface) =>
-        RulesetWalk.Stops(rules, new FilteredPacket(self, peer, FilteredPacket.Udp, 49152, port, Output: @interface), "output", "postrouting")
-        ?? RulesetWalk.Stops(rules, new FilteredPacket(peer, self, FilteredPacket.Udp, 49152, port, Input: @interface), "prerouting", "input");
 
     private static TraceHop? PortFault(Endpoint endpoint, string netns, NamespaceReading outside)
     {
@@ -185,6 +182,4 @@ internal static class TraceWalk
 
     private static string Addresses(NamespaceReading reading) =>
         $"it has {string.Join(", ", reading.Addresses.Where(entry => !IPAddress.IsLoopback(entry.Address)).Select(entry => $"{entry.Address} on {reading.NameOf(entry.Interface)}"))}";
-
-    private static string Number(int value) => value.ToString(CultureInfo.InvariantCulture);
 }

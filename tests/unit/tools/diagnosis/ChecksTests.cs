@@ -12,6 +12,20 @@ public sealed class ChecksTests
     private static readonly DateTimeOffset Now = new(2026, 1, 1, 0, 0, 0, TimeSpan.Zero);
 
     [Theory]
+    [InlineData(0, 5, "what goes from node1 to node2 is lost", "from node1 to node2")]
+    [InlineData(5, 0, "what goes from node2 to node1 is lost", "from node2 to node1")]
+    [InlineData(0, 0, "lost both ways", "both ways")]
+    [InlineData(5, 4, "echo is stopped", "echo too")]
+    public void The_way_that_is_lost_is_the_one_whose_datagrams_did_not_arrive(int there, int back, string lost, string open)
+    {
+        var said = PathChecks.Lost(new PathReport { Node = "node2", Network = "app", Family = 4, Sent = 5, There = there, Back = back }, "node1", "node2");
+        Assert.Contains(lost, said.Lost, StringComparison.Ordinal);
+        Assert.Contains(open, said.Open, StringComparison.Ordinal);
+        Assert.Contains($"of 5 datagrams from node1 {there} arrived at node2", said.Counted, StringComparison.Ordinal);
+        Assert.Equal(("", ""), (PathChecks.Lost(null, "node1", "node2").Lost, PathChecks.Lost(null, "node1", "node2").Counted));
+    }
+
+    [Theory]
     [InlineData(100, 262144, null)]
     [InlineData(210_000, 262144, "warning")]
     [InlineData(262_144, 262144, "error")]
