@@ -159,7 +159,7 @@ public sealed class DaemonTests(ITestOutputHelper output)
         Assert.DoesNotContain("balancer.", Doctor(), StringComparison.Ordinal);
 
         // Nothing mends it now.
-        Commands.Run("kill", "-STOP", Cluster.Number(node.Pid)).Succeeded();
+        Commands.Run("kill", "-STOP", node.Pid.ToString(CultureInfo.InvariantCulture)).Succeeded();
         try
         {
             Commands.In(node.NetworkNamespace(Network), "ipvsadm", "-C").Succeeded();
@@ -168,7 +168,7 @@ public sealed class DaemonTests(ITestOutputHelper output)
         }
         finally
         {
-            Commands.Run("kill", "-CONT", Cluster.Number(node.Pid));
+            Commands.Run("kill", "-CONT", node.Pid.ToString(CultureInfo.InvariantCulture));
         }
 
         JsonNode Balancer()
