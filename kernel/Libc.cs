@@ -13,7 +13,7 @@ internal static unsafe partial class Libc
     internal const int SO_SNDBUFFORCE = 32, SO_RCVBUFFORCE = 33, SO_NETNS_COOKIE = 71, SO_RCVTIMEO = 20;
     internal const int MSG_TRUNC = 0x20, MSG_DONTWAIT = 0x40, MSG_PEEK = 0x2;
     internal const int CLONE_NEWNS = 0x00020000, CLONE_NEWNET = 0x40000000, CLONE_FS = 0x00000200;
-    internal const int O_RDONLY = 0, O_CLOEXEC = 0x80000, O_CREAT = 0x40, O_EXCL = 0x80;
+    internal const int O_RDONLY = 0, O_WRONLY = 1, O_CLOEXEC = 0x80000, O_CREAT = 0x40, O_EXCL = 0x80;
     internal const ulong MS_BIND = 4096, MS_REC = 16384, MS_SHARED = 1 << 20, MS_SLAVE = 1 << 19;
     internal const int MNT_DETACH = 2;
     internal const short POLLIN = 1, POLLERR = 8, POLLHUP = 16;

@@ -79,7 +79,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
         Heartbeat = new Heartbeat(registry, options.HeartbeatInterval, Compose, time, loggers.CreateLogger<Heartbeat>());
         Registry = registry;
         _promises = identity is null ? null : new PromisePeers(identity, Follower, loggers);
-        FloatingVips = new FloatingVipRunner(membership.NodeId, options.State, registry, Follower, (kind, action, name, message, revision) => events.Append(kind, action, name, message, revision), time, loggers, _promises);
+        FloatingVips = new FloatingVipRunner(membership.NodeId, options.State, registry, Follower, (kind, action, name, message, revision) => events.Append(kind, action, name, message, revision), time, loggers, _promises, options.WatchdogDevice);
     }
 
     /// <summary>Replaced when the node's role changes; id, name and address stay.</summary>

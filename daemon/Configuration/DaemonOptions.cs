@@ -31,6 +31,9 @@ public sealed class DaemonOptions
     /// <summary>Every n-th DNS query is logged; 0: none.</summary>
     public int DnsLogEvery { get; set; }
 
+    /// <summary>Watchdog that stands behind the fences of floating VIPs; null: none.</summary>
+    public string? WatchdogDevice { get; set; }
+
     /// <summary>File of dnstap messages; null: none.</summary>
     public string? DnstapFile { get; set; }
 

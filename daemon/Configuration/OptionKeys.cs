@@ -44,6 +44,7 @@ public static class OptionKeys
         new("backup.interval", "seconds between a manager's own backups of the registry; 0: none", (o, v) => o.BackupInterval = v == "0" ? TimeSpan.Zero : Seconds(v, 1)),
         new("backup.keep", "how many of those backups are kept", (o, v) => o.BackupKeep = int.TryParse(v, NumberStyles.None, CultureInfo.InvariantCulture, out var keep) && keep is > 0 and < 10000 ? keep : throw new FormatException("give a number from 1 to 9999")),
         new("vip.balancer", "auto, ipvs, nft or ebpf, for services that do not say", (o, v) => o.Balancer = Word<BalancerKind>(v)),
+        new("vip.watchdog", "watchdog device that resets this machine when it holds a fenced VIP and neither renews nor gives up: /dev/watchdog; without it no VIP is held here; off: none", (o, v) => o.WatchdogDevice = v == "off" ? null : Absolute(v)),
         new("docker.plugin", "path of the socket that serves Docker's network and IPAM driver, named after its file; off: not served", (o, v) => o.DockerPluginSocket = v == "off" ? null : PluginPath(v)),
         new("docker.socket", "path of Docker's API socket, followed for container names, labels and networks", (o, v) => o.DockerSocket = Absolute(v)),
         new("metrics.listen", "address:port that serves /metrics and /v1/sd/prometheus over TCP to anybody who reaches it; off: only the unix socket does", (o, v) => o.MetricsListen = Listen(v)),

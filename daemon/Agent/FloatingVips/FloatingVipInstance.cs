@@ -38,7 +38,7 @@ internal sealed class FloatingVipInstance : IDisposable
     /// <exception cref="ArgumentException">The configuration does not fit this node; names the field and the remedy.</exception>
     public FloatingVipInstance(
         FloatingVipPlan plan, string nodeId, Func<string, Func<IReadOnlyList<IPAddress>>, ILeaseStore> store, VipNotifier notifier, HostView host,
-        Action<FloatingVipInstance, string, string> record, TimeProvider time, ILogger logger, IPromisePeers? peers = null)
+        Action<FloatingVipInstance, string, string> record, TimeProvider time, ILogger logger, IPromisePeers? peers = null, FenceWatchdog? watchdog = null)
     {
         (Plan, _notifier, _record) = (plan, notifier, record);
         _priority = (0, "not looked at yet");
@@ -52,6 +52,11 @@ internal sealed class FloatingVipInstance : IDisposable
         var gates = new List<IFenceGate>();
         try
         {
+            if (watchdog is not null)
+            {
+                watchdog.Probe();
+                gates.Add(watchdog.Gate(plan.Set));
+            }
             gates.Add(new NftGate(plan.Gate));
             try
             {

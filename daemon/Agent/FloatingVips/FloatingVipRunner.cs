@@ -5,6 +5,7 @@ using OverlayNet.Daemon.Planners;
 using OverlayNet.Daemon.Registry;
 using OverlayNet.Kernel;
 using OverlayNet.Kernel.Netlink;
+using OverlayNet.Kernel.Watchdog;
 using OverlayNet.Vip.Fence;
 using OverlayNet.Vip.Vrrp;
 
@@ -30,6 +31,7 @@ internal sealed partial class FloatingVipRunner : IDisposable
     private readonly AutoResetEvent _wake = new(false);
     private readonly CancellationTokenSource _stop = new();
     private readonly PromisePeers? _peers;
+    private readonly FenceWatchdog? _watchdog;
     private NetlinkMonitor? _monitor;
     private Thread? _thread;
     private Task _following = Task.CompletedTask;
@@ -38,15 +40,18 @@ internal sealed partial class FloatingVipRunner : IDisposable
     private volatile bool _stopping;
 
     /// <param name="events">Kind, action, object, message, revision.</param>
+    /// <param name="watchdog">Device that stands behind the fences; null: none.</param>
     public FloatingVipRunner(
         string nodeId, string stateDirectory, RegistryClient client, SnapshotFollower follower, Action<string, string, string, string, long> events, TimeProvider time, ILoggerFactory loggers,
-        PromisePeers? peers = null)
+        PromisePeers? peers = null, string? watchdog = null)
     {
         (_nodeId, _follower, _events, _time, _peers) = (nodeId, follower, events, time, peers);
         _logger = loggers.CreateLogger<FloatingVipRunner>();
         _journal = new VipJournal(stateDirectory);
         _store = new RegistryLeaseStore(client, nodeId, loggers.CreateLogger<RegistryLeaseStore>());
         _notifier = new VipNotifier(loggers.CreateLogger<VipNotifier>());
+        if (watchdog is not null)
+            _watchdog = new FenceWatchdog(() => new WatchdogDevice(watchdog, FenceWatchdog.Timeout), () => BootClock.Now, time, text => Log.Watchdog(_logger, text));
     }
 
     /// <summary>The instance of a set; null: not on this node, or refused.</summary>
@@ -88,6 +93,7 @@ internal sealed partial class FloatingVipRunner : IDisposable
         _monitor?.Dispose();
         // Together: each waits for its own release.
         Parallel.ForEach(_instances.Values, instance => instance.Dispose());
+        _watchdog?.Dispose();
         _stop.Cancel();
         _following.Wait();
         _notifier.Dispose();
@@ -205,7 +211,7 @@ internal sealed partial class FloatingVipRunner : IDisposable
                 _peers?.Listen(set => Instance(set)?.Fenced);
             if (!plan.Fenced)
                 RemoveGates(plan.Gate.Name);
-            instance = new FloatingVipInstance(plan, _nodeId, _store.For, _notifier, host, Record, _time, _logger, _peers);
+            instance = new FloatingVipInstance(plan, _nodeId, _store.For, _notifier, host, Record, _time, _logger, _peers, _watchdog);
             _instances[plan.Set] = instance;
             _refused.TryRemove(plan.Set, out _);
             instance.Observe(host);
@@ -339,6 +345,9 @@ internal sealed partial class FloatingVipRunner : IDisposable
 
         [LoggerMessage(5, LogLevel.Error, "floating VIPs {Set}: what it left in the kernel could not be removed: {Reason}")]
         public static partial void NotCleaned(ILogger logger, string set, string reason);
+
+        [LoggerMessage(7, LogLevel.Critical, "floating VIPs: {Text}")]
+        public static partial void Watchdog(ILogger logger, string text);
 
         [LoggerMessage(EventId = 6, Message = "VIP {Name} ({Id}): {Action}: {Message} (revision {Revision})")]
         public static partial void Happened(ILogger logger, LogLevel level, string name, string id, string action, string message, long revision);

@@ -222,6 +222,30 @@ public sealed class FloatingVipTests : IClassFixture<FloatingVipTests.Nodes>
         }
     }
 
+    [Fact]
+    public void Without_the_watchdog_it_was_told_to_have_a_node_holds_nothing_and_says_so()
+    {
+        var before = File.ReadAllText($"{Second.Directory}/config.yaml");
+        using var vip = Create(122, "192.0.2.122/24");
+        AwaitHolder(vip, Second);
+        try
+        {
+            Second.Configure("vip.watchdog: /dev/null");
+            Second.Stop();
+            Second.Start();
+            AwaitHolder(vip, Third);
+            Wait.Until("node2 says why", () => (string?)Explain(vip, Second)["state"] == "refused");
+            Assert.Contains("watchdog /dev/null", (string)Explain(vip, Second)["reason"]!, StringComparison.Ordinal);
+        }
+        finally
+        {
+            File.WriteAllText($"{Second.Directory}/config.yaml", before);
+            Second.Stop();
+            Second.Start();
+        }
+        AwaitHolder(vip, Second);
+    }
+
     private sealed record FloatingAddress(ClusterNode Manager, string Name, string Id, string Address) : IDisposable
     {
         public void Dispose() => Manager.TryCli("vip", "rm", Name);
