@@ -26,21 +26,33 @@ public static unsafe partial class ForeignSockets
                 break;
             if (!int.TryParse(Path.GetFileName(process.AsSpan()), out var pid))
                 continue;
-            try
+            foreach (var (inode, descriptor) in SocketsOf(pid))
             {
-                foreach (var descriptor in Directory.EnumerateFiles($"{process}/fd"))
-                {
-                    if (new FileInfo(descriptor).LinkTarget is { } target && target.StartsWith(LinkStart, StringComparison.Ordinal)
-                        && uint.TryParse(target.AsSpan(LinkStart.Length, target.Length - LinkStart.Length - 1), out var inode) && inodes.Contains(inode))
-                        holders.TryAdd(inode, new Holder(pid, int.Parse(Path.GetFileName(descriptor.AsSpan()))));
-                }
-            }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-            {
-                // It ended meanwhile, or is none of ours to look into.
+                if (inodes.Contains(inode))
+                    holders.TryAdd(inode, new Holder(pid, descriptor));
             }
         }
         return holders;
+    }
+
+    /// <summary>Inodes and descriptors of the sockets that a process holds; fewer, or none, when it ends meanwhile or cannot be seen.</summary>
+    public static List<(uint Inode, int Descriptor)> SocketsOf(int processId)
+    {
+        var sockets = new List<(uint, int)>();
+        try
+        {
+            foreach (var descriptor in Directory.EnumerateFiles($"/proc/{processId}/fd"))
+            {
+                if (new FileInfo(descriptor).LinkTarget is { } target && target.StartsWith(LinkStart, StringComparison.Ordinal)
+                    && uint.TryParse(target.AsSpan(LinkStart.Length, target.Length - LinkStart.Length - 1), out var inode))
+                    sockets.Add((inode, int.Parse(Path.GetFileName(descriptor.AsSpan()))));
+            }
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // It ended meanwhile, or is none of ours to look into.
+        }
+        return sockets;
     }
 
     /// <summary>Calls connect(2) on a descriptor of another process, after checking that it is still that socket.</summary>

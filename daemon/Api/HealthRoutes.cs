@@ -16,6 +16,12 @@ internal static class HealthRoutes
     public static IReadOnlyList<ApiRoute> Manager { get; } =
     [
         new(Post, "/v1/nodes/{id}/health", Access.OwnNode, "Report what a node's checks have found", Report, Default.HealthReport, Default.ProbeTasks, Quiet: true),
+        new(Post, "/v1/managers/health", Access.Manage, "Take what nodes have reported to another manager", async call =>
+        {
+            foreach (var report in (await call.BodyAsync(Default.HealthReports, strict: false).ConfigureAwait(false)).Reports)
+                call.Desk.Report(report, direct: false);
+            call.Context.Response.StatusCode = StatusCodes.Status204NoContent;
+        }, Default.HealthReports, Success: StatusCodes.Status204NoContent, Quiet: true),
         new(Get, "/v1/nodes/{id}/probes", Access.OwnNode, "Wait until something else is asked of a node", Probes, null, Default.ProbeTasks,
             Query: [("after", "the version the node has")]),
         new(Get, "/v1/endpoints/{ref}/drain", Access.Read, "How far a drain has come", Drain, null, Default.DrainReport,
@@ -74,6 +80,7 @@ internal static class HealthRoutes
         if (report.NodeId != call.Route("id"))
             throw Refuse.Invalid("invalid-field", "nodeId", report.NodeId, $"the path says {call.Route("id")}", "send the node's own id in both places");
         call.MayActFor(report.NodeId);
+        call.Services.Part?.Health.Pass(report);
         await call.AnswerAsync(call.Desk.Report(report), Default.ProbeTasks).ConfigureAwait(false);
     }
 

@@ -88,6 +88,9 @@ public sealed record HealthCheck
     /// <summary>When more of a service's (or a subset's) endpoints than this would go at once, each is confirmed by another prober first.</summary>
     public int ShrinkPercent { get; set; } = 50;
 
+    /// <summary>At most so many percent of the endpoints are ejected because clients fare badly with them, 0-10; 0: none is.</summary>
+    public int EjectPercent { get; init; }
+
     /// <summary>How many other nodes are asked before silence is believed.</summary>
     public int Peers { get; set; } = 2;
 
@@ -131,6 +134,9 @@ public sealed record CheckStanding
     public string Reason { get; set; } = "";
     public double LatencyMs { get; init; }
     public long AtUnixMs { get; init; }
+
+    /// <summary>The process that serves it is watched, so its end is heard at once; only the endpoint's own node can.</summary>
+    public bool Watched { get; init; }
 }
 
 /// <summary>From a node's agent to a manager: what its checks have found.</summary>
@@ -149,11 +155,30 @@ public sealed record HealthReport
     public bool Distrusted { get; init; }
     public IReadOnlyList<CheckStanding> Standings { get; set; } = [];
 
+    /// <summary>How this node's clients fare with endpoints of services that eject by it.</summary>
+    public IReadOnlyList<PassiveSign> Signs { get; set; } = [];
+
     /// <summary>Live flows from this node to endpoints that are being drained, by endpoint.</summary>
     public IReadOnlyDictionary<string, long> Flows { get; set; } = new Dictionary<string, long>();
 
     /// <summary>The revision by which <see cref="Flows"/> were counted.</summary>
     public long FlowsRevision { get; init; }
+}
+
+/// <summary>From a manager to another: reports of nodes that are at home with it.</summary>
+public sealed record HealthReports
+{
+    public IReadOnlyList<HealthReport> Reports { get; set; } = [];
+}
+
+/// <summary>Connections of one node's clients to an endpoint, as they are now.</summary>
+public sealed record PassiveSign
+{
+    public required string EndpointId { get; init; }
+    public int Flows { get; init; }
+
+    /// <summary>Of those, unanswered, retransmitting, or reset some seconds ago.</summary>
+    public int Troubled { get; init; }
 }
 
 /// <summary>A manager asks a node to look at another node's endpoint.</summary>
@@ -208,4 +233,7 @@ public sealed record ProberView
     public string Reason { get; set; } = "";
     public double LatencyMs { get; init; }
     public double SecondsAgo { get; init; }
+
+    /// <summary>This node watches the process that serves it, and hears of its end at once.</summary>
+    public bool Watched { get; init; }
 }

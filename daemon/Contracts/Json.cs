@@ -74,6 +74,7 @@ namespace OverlayNet.Contracts;
 [JsonSerializable(typeof(List<DnsCacheEntry>))]
 [JsonSerializable(typeof(HealthReport))]
 [JsonSerializable(typeof(ProbeTasks))]
+[JsonSerializable(typeof(HealthReports))]
 [JsonSerializable(typeof(CheckWord))]
 [JsonSerializable(typeof(DrainReport))]
 [JsonSerializable(typeof(List<string>))]

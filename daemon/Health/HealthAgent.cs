@@ -12,7 +12,7 @@ internal sealed partial class HealthAgent : IHealthViews, IDisposable
 {
     private const int FewTargets = 200;
     private static readonly TimeSpan Together = TimeSpan.FromMilliseconds(5), Retry = TimeSpan.FromMilliseconds(500), CallTimeout = TimeSpan.FromSeconds(5), PollTimeout = TimeSpan.FromSeconds(40);
-    private static readonly TimeSpan FullOfFew = TimeSpan.FromSeconds(3), FullOfMany = TimeSpan.FromSeconds(30), FlowsEvery = TimeSpan.FromMilliseconds(500);
+    private static readonly TimeSpan FullOfFew = TimeSpan.FromSeconds(3), FullOfMany = TimeSpan.FromSeconds(30), FlowsEvery = TimeSpan.FromMilliseconds(500), SignsEvery = TimeSpan.FromSeconds(3);
     private readonly string _nodeId;
     private readonly RegistryClient _registry;
     private readonly SnapshotFollower _follower;
@@ -26,6 +26,7 @@ internal sealed partial class HealthAgent : IHealthViews, IDisposable
     private readonly SemaphoreSlim _report = new(0);
     private readonly Lock _gate = new();
     private ProbeTasks _tasks = new() { Version = -1 };
+    private IReadOnlyList<PassiveSign> _signs = [];
     private string? _trouble;
     private bool _distrusted;
 
@@ -36,10 +37,10 @@ internal sealed partial class HealthAgent : IHealthViews, IDisposable
     {
         (_nodeId, _registry, _follower, _reconciler, _flows, _events, _time) = (nodeId, registry, follower, reconciler, flows, events, time);
         _logger = loggers.CreateLogger<HealthAgent>();
-        _prober = new HealthProber(time, loggers.CreateLogger<HealthProber>());
-        _processes = new ProcessWatch(_prober.ProcessEnded, time);
+        _processes = new ProcessWatch(id => _prober!.ProcessEnded(id), id => _prober!.Touch(id), time);
+        _prober = new HealthProber(time, loggers.CreateLogger<HealthProber>()) { IsWatched = _processes.IsWatched };
         _prober.Changed += Wake;
-        _prober.Passed += plan => _processes.Look(plan.EndpointId, plan.TaskNetns);
+        _prober.Passed += _processes.Look;
         // What the kernel does not have yet is not probed: it would fail for no fault of the endpoint.
         _reconciler.Applied += _ => Replan();
     }
@@ -48,7 +49,7 @@ internal sealed partial class HealthAgent : IHealthViews, IDisposable
     {
         _prober.Start();
         _processes.Start();
-        return [_processes.Run(cancellation), Report(cancellation), FollowTasks(cancellation), CountFlows(cancellation), MindHeld(cancellation)];
+        return [_processes.Run(cancellation), Report(cancellation), FollowTasks(cancellation), CountFlows(cancellation), ReadSigns(cancellation), MindHeld(cancellation)];
     }
 
     /// <summary>The application's own word about an endpoint of this node.</summary>
@@ -107,6 +108,8 @@ internal sealed partial class HealthAgent : IHealthViews, IDisposable
             var built = _reconciler.AppliedRevision;
             _prober.Apply(checks.Where(entry => snapshot.Endpoints[entry.Key].State != EndpointState.Starting || snapshot.Revision <= built)
                 .ToDictionary(entry => entry.Key, entry => entry.Value));
+            foreach (var check in checks.Values.Where(check => check is { Own: true, InUse: true, Reach: false } && check.TaskNetns.Length > 0))
+                _processes.Expect(check);
             _processes.Forget(checks.Where(entry => entry.Value.Own).Select(entry => entry.Key).ToHashSet());
         }
     }
@@ -139,11 +142,12 @@ internal sealed partial class HealthAgent : IHealthViews, IDisposable
                 Silent = silent,
                 Distrusted = distrusted,
                 Standings = _prober.Standings(full),
+                Signs = Volatile.Read(ref _signs),
                 Flows = flows,
                 FlowsRevision = revision,
             };
             // Nothing to say and nobody to say it for: a node without checks is silent here.
-            if (!full && report.Standings.Count == 0 && flows.Count == 0)
+            if (!full && report.Standings.Count == 0 && flows.Count == 0 && report.Signs.Count == 0)
                 continue;
             try
             {
@@ -192,6 +196,22 @@ internal sealed partial class HealthAgent : IHealthViews, IDisposable
             {
                 await Task.Delay(Retry, _time, cancellation).ConfigureAwait(false);
             }
+        }
+    }
+
+    /// <summary>Every look is told, also the first that shows nothing any more.</summary>
+    private async Task ReadSigns(CancellationToken cancellation)
+    {
+        while (!cancellation.IsCancellationRequested)
+        {
+            await Task.Delay(SignsEvery, _time, cancellation).ConfigureAwait(false);
+            var before = Volatile.Read(ref _signs);
+            if (before.Count == 0 && !PassiveSigns.Wanted(_follower.Current))
+                continue;
+            var signs = await Task.Run(() => PassiveSigns.Read(_follower.Current, _nodeId), cancellation).ConfigureAwait(false);
+            Volatile.Write(ref _signs, signs);
+            if (before.Count + signs.Count > 0)
+                Wake();
         }
     }
 

@@ -32,6 +32,7 @@ internal sealed partial class HealthDesk
     private Dictionary<string, Case> Cases(Snapshot snapshot, long now)
     {
         var cases = new Dictionary<string, Case>();
+        var outliers = OutliersOf(snapshot, now);
         var hearsMost = snapshot.Nodes.Values.Count(node => _registry.SinceHeartbeat(node.Id) < _options.SilentAfter) * 2 >= snapshot.Nodes.Count;
         foreach (var node in snapshot.Nodes.Values)
         {
@@ -52,7 +53,8 @@ internal sealed partial class HealthDesk
                 if (heard is not null && _time.GetElapsedTime(heard.At, now) > _options.ReportsGoodFor)
                     heard = null;
                 // Most are well, or nothing is known of them: nothing follows.
-                if (phase == HealthPhase.Healthy && !silent && (heard is null || RiseFall.IsSuccess((ProbeOutcome)heard.Standing.Outcome)))
+                var outlier = outliers.TryGetValue(endpoint.Id, out var found) ? found : (Outlier?)null;
+                if (phase == HealthPhase.Healthy && !silent && outlier is null && (heard is null || RiseFall.IsSuccess((ProbeOutcome)heard.Standing.Outcome)))
                     continue;
                 cases[endpoint.Id] = new Case
                 {
@@ -65,6 +67,7 @@ internal sealed partial class HealthDesk
                     Silent = silent,
                     Silence = silence,
                     HearsMost = hearsMost,
+                    Outlier = outlier,
                     OwnTrusted = !silent && reports?.Distrusted != true,
                 };
             }
@@ -122,11 +125,13 @@ internal sealed partial class HealthDesk
         var service = cases[0].Endpoint.ServiceId is { } id ? snapshot.Services.GetValueOrDefault(id) : null;
         foreach (var c in cases)
             c.Ruling = Judge(c, confirm: false);
+        Eject(snapshot, service, cases);
         var questioned = Questioned(snapshot, service, cases, nowUnixMs);
         foreach (var c in cases)
         {
             var subset = questioned.GetValueOrDefault(c.Endpoint.Id);
-            if (subset is not null && c.Ruling == Ruling.Withdraw)
+            // What is ejected has been confirmed, and is a tenth of the service at most.
+            if (subset is not null && c is { Ruling: Ruling.Withdraw, Ejected: false })
             {
                 c.Ruling = Judge(c, confirm: true);
                 // Nobody else can be asked: then its own node has to find the same once more.
@@ -139,7 +144,7 @@ internal sealed partial class HealthDesk
             var times = Times(c, service);
             var next = HealthMachine.Next(c.Status, c.Ruling, passing, c.Silent, c.Own?.Outcome == CheckOutcome.Gone && subset is null, times, nowUnixMs);
             if (next != c.Status)
-                changes.Add(new HealthChange(c.Endpoint.Id, c.Endpoint.State, State(next.Phase), next.Eighths, next.SinceUnixMs, Reason(c, next)));
+                changes.Add(new HealthChange(c.Endpoint.Id, c.Endpoint.State, State(next.Phase), next.Eighths, next.SinceUnixMs, Reason(c, next), c.Ejected && !next.Serves));
         }
     }
 
@@ -186,6 +191,8 @@ internal sealed partial class HealthDesk
     {
         if (!c.Status.Serves)
             return null;
+        if (c is { Outlier: { } outlier, Ruling: not Ruling.Withdraw } && c.Own is not { Passing: false })
+            return $"{Clients(outlier)}: {(c.Confirmed ? "no more of the service may be ejected" : "its check does not confirm that")}, so it stays";
         var fails = c.Own is { Passing: false };
         if (fails && !c.OwnTrusted && c.Ruling != Ruling.Withdraw)
             return $"its node's check fails ({c.Own!.Reason}), but most of that node's targets are silent: its word is set aside";
@@ -200,6 +207,7 @@ internal sealed partial class HealthDesk
 
     private static string Reason(Case c, HealthStatus next) => next.Phase switch
     {
+        HealthPhase.Unhealthy when c.Ejected => $"ejected: {Clients(c.Outlier!.Value)}, and {(c.OwnFailed ? $"its check finds: {c.Own!.Reason}" : $"{c.PeersFailing} of {c.PeersAsked} other nodes fail to reach it")}",
         HealthPhase.Unhealthy => $"{c.Own?.Reason ?? "other nodes fail to reach it"}{(c.PeersFailing > 0 ? $", as {c.PeersFailing} of {c.PeersAsked} other nodes say" : "")}",
         HealthPhase.Unreachable => $"its node is silent for {c.Silence.TotalSeconds:0.0} s, and {c.PeersFailing} of {c.PeersAsked} other nodes fail to reach it",
         HealthPhase.Recovering => next.Eighths > 2 ? $"{next.Eighths} of 8" : "passes its check again",
@@ -231,7 +239,8 @@ internal sealed partial class HealthDesk
         {
             var begins = !_held.ContainsKey(id);
             _held[id] = why;
-            if (!begins)
+            // Every manager holds it; the one that its node is at home with says so.
+            if (!begins || !Speaks(snapshot, id))
                 continue;
             var name = snapshot.Endpoints.GetValueOrDefault(id)?.Name ?? id;
             HealthMetrics.Held.Add(1);
@@ -241,10 +250,14 @@ internal sealed partial class HealthDesk
         foreach (var id in _held.Keys.Where(id => !held.ContainsKey(id)).ToList())
         {
             _held.Remove(id);
-            if (snapshot.Endpoints.GetValueOrDefault(id) is { } endpoint)
+            if (snapshot.Endpoints.GetValueOrDefault(id) is { } endpoint && Speaks(snapshot, id))
                 _events?.Append("endpoint", "released", endpoint.Name, "no longer held by protection", snapshot.Revision);
         }
     }
+
+    /// <summary>Without a word of its node, which manager heard it last says nothing: then each speaks.</summary>
+    private bool Speaks(Snapshot snapshot, string endpointId) =>
+        !snapshot.Endpoints.TryGetValue(endpointId, out var endpoint) || _nodes.GetValueOrDefault(endpoint.NodeId) is not { Direct: false };
 
     private static HealthPhase? Phase(EndpointState state) => state switch
     {
@@ -291,8 +304,16 @@ internal sealed partial class HealthDesk
         public bool Overdue { get; set; }
         public Ruling Ruling { get; set; }
 
+        /// <summary>Clients fare badly with it.</summary>
+        public Outlier? Outlier { get; init; }
+        public bool Ejected { get; set; }
+        public bool OwnFailed => Own is { } own && !RiseFall.IsSuccess((ProbeOutcome)own.Outcome);
+
+        /// <summary>An active check finds what clients find; one is enough where so many clients agree.</summary>
+        public bool Confirmed => OwnFailed || PeersFailing > PeersPassing;
+
         /// <summary>In use, and somebody finds silence: others are asked.</summary>
         public bool Doubtful => Status.Serves
-            && (Silent || Own is { } own && !RiseFall.IsSuccess((ProbeOutcome)own.Outcome));
+            && (Silent || Outlier is not null || Own is { } own && !RiseFall.IsSuccess((ProbeOutcome)own.Outcome));
     }
 }

@@ -42,6 +42,8 @@ internal sealed partial class HealthDesk
             foreach (var change in await _registry.ApplyHealthAsync(changes, _stop.Token).ConfigureAwait(false))
             {
                 HealthMetrics.Transitions.Add(1, new KeyValuePair<string, object?>("state", change.To.ToString().ToLowerInvariant()));
+                if (change.Ejected)
+                    HealthMetrics.Ejections.Add(1);
                 if (change.To != change.From)
                     Log.Changed(_logger, change.EndpointId, _registry.Current.Endpoints.GetValueOrDefault(change.EndpointId)?.Name ?? "", change.From, change.To, change.Reason);
             }

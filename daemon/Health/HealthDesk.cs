@@ -32,16 +32,17 @@ internal sealed partial class HealthDesk : IHealthViews, IAsyncDisposable
     public void Start() => _loop = Task.Run(RunAsync);
 
     /// <summary>Takes a node's report.</summary>
+    /// <param name="direct">The node is at home with this manager, rather than with another that passed it on.</param>
     /// <returns>What is asked of the node at present.</returns>
-    public ProbeTasks Report(HealthReport report)
+    public ProbeTasks Report(HealthReport report, bool direct = true)
     {
         lock (_gate)
         {
             var now = _time.GetTimestamp();
             if (!_nodes.TryGetValue(report.NodeId, out var node))
                 _nodes[report.NodeId] = node = new NodeReports();
-            (node.At, node.Distrusted, node.Targets, node.Silent) = (now, report.Distrusted, report.Targets, report.Silent);
-            (node.Flows, node.FlowsRevision) = (report.Flows, report.FlowsRevision);
+            (node.At, node.Direct, node.Distrusted, node.Targets, node.Silent) = (now, direct, report.Distrusted, report.Targets, report.Silent);
+            (node.Flows, node.FlowsRevision, node.Signs) = (report.Flows, report.FlowsRevision, report.Signs);
             if (report.Full)
                 node.Standings.Clear();
             foreach (var standing in report.Standings)
@@ -137,12 +138,16 @@ internal sealed partial class HealthDesk : IHealthViews, IAsyncDisposable
     private sealed class NodeReports
     {
         public long At { get; set; }
+
+        /// <summary>The node is at home with this manager.</summary>
+        public bool Direct { get; set; }
         public bool Distrusted { get; set; }
         public int Targets { get; set; }
         public int Silent { get; set; }
         public Dictionary<string, Heard> Standings { get; } = [];
         public IReadOnlyDictionary<string, long> Flows { get; set; } = new Dictionary<string, long>();
         public long FlowsRevision { get; set; } = -1;
+        public IReadOnlyList<PassiveSign> Signs { get; set; } = [];
     }
 
     /// <summary>An endpoint about which others are asked: since when, whom.</summary>
@@ -162,6 +167,9 @@ internal sealed record HealthDeskOptions
 
     /// <summary>And after so long their word takes its endpoints out, so that it is within six seconds of the node's death.</summary>
     public TimeSpan WithdrawAfter { get; init; } = TimeSpan.FromSeconds(4);
+
+    /// <summary>How clients fared so long ago says nothing any more.</summary>
+    public TimeSpan SignsGoodFor { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <summary>Reports older than this say nothing any more.</summary>
     public TimeSpan ReportsGoodFor { get; init; } = TimeSpan.FromSeconds(90);

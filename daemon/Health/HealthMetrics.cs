@@ -25,6 +25,9 @@ internal static class HealthMetrics
     /// <summary>By reason.</summary>
     public static Counter<long> Held { get; } = Meter.CreateCounter<long>("overlaynet.health.held", "{endpoint}", "Endpoints that stayed in use by protection");
 
+    /// <summary>Endpoints taken out because clients fared badly with them.</summary>
+    public static Counter<long> Ejections { get; } = Meter.CreateCounter<long>("overlaynet.health.ejections", "{endpoint}", "Endpoints that were ejected by passive signals");
+
     /// <summary>Reports of this node that no manager took.</summary>
     public static Counter<long> ReportsLost { get; } = Meter.CreateCounter<long>("overlaynet.health.reports.lost", "{report}", "Reports that no manager took, and were sent again");
 }

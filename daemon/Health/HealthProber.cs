@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using OverlayNet.Contracts;
@@ -21,6 +20,10 @@ internal sealed partial class HealthProber : IDisposable
     // Results for an endpoint that has just become known are wanted soon, but not all in one burst.
     private static readonly TimeSpan EagerSpread = TimeSpan.FromMilliseconds(300), EagerSpreadOfMany = TimeSpan.FromSeconds(2);
     private const int Many = 200;
+
+    // Checks that are due so soon after one another begin together: entering a namespace costs as much as a check's first packet.
+    private static readonly TimeSpan MostEarly = TimeSpan.FromMilliseconds(20);
+    private const int EarlyPart = 250;
     private static readonly TimeSpan EagerInterval = TimeSpan.FromSeconds(1);
     private readonly Lock _gate = new();
     private readonly Dictionary<string, HealthTarget> _targets = [];
@@ -32,6 +35,9 @@ internal sealed partial class HealthProber : IDisposable
     private Thread? _thread;
     private volatile bool _stopping;
     private int _running;
+
+    // What the schedule's thread sleeps until, by the clock's timestamps.
+    private long _sleepsUntil = long.MaxValue;
     private bool _distrusted;
 
     public HealthProber(TimeProvider time, ILogger<HealthProber> logger)
@@ -77,6 +83,16 @@ internal sealed partial class HealthProber : IDisposable
         _wake.Set();
     }
 
+    /// <summary>Whether the process that serves an endpoint of this node is watched.</summary>
+    public Func<string, bool> IsWatched { get; init; } = _ => false;
+
+    /// <summary>Something about an endpoint that is told with its standing is otherwise than before.</summary>
+    public void Touch(string endpointId)
+    {
+        _changed[endpointId] = 0;
+        Changed?.Invoke();
+    }
+
     /// <summary>Checks an endpoint now: one of its processes has ended.</summary>
     public void ProcessEnded(string endpointId)
     {
@@ -84,7 +100,7 @@ internal sealed partial class HealthProber : IDisposable
         {
             if (!_targets.TryGetValue(endpointId, out var target) || target.Plan.Check.Kind == CheckKind.Ttl)
                 return;
-            target.ProcessEnded = true;
+            target.EndedAt = _time.GetTimestamp();
             if (target.Running)
                 target.Again = true;
             else
@@ -104,7 +120,7 @@ internal sealed partial class HealthProber : IDisposable
                 return false;
             Enqueue(target, TimeSpan.FromMilliseconds(target.Plan.Check.IntervalMs));
         }
-        Record(target, new ProbeResult(outcome, note), 0);
+        Record(target, new ProbeResult(outcome, note), _time.GetTimestamp(), 0);
         _wake.Set();
         return true;
     }
@@ -133,8 +149,8 @@ internal sealed partial class HealthProber : IDisposable
             foreach (var id in changed)
                 _changed.TryRemove(id, out _);
             return all
-                ? [.. _targets.Values.Select(target => target.ToContract()).OfType<CheckStanding>()]
-                : [.. changed.Select(id => _targets.GetValueOrDefault(id)?.ToContract()).OfType<CheckStanding>()];
+                ? [.. _targets.Values.Select(target => Contract(target)).OfType<CheckStanding>()]
+                : [.. changed.Select(id => _targets.GetValueOrDefault(id) is { } target ? Contract(target) : null).OfType<CheckStanding>()];
         }
     }
 
@@ -142,7 +158,7 @@ internal sealed partial class HealthProber : IDisposable
     public CheckStanding? Standing(string endpointId)
     {
         lock (_gate)
-            return _targets.GetValueOrDefault(endpointId)?.ToContract();
+            return _targets.GetValueOrDefault(endpointId) is { } target ? Contract(target) : null;
     }
 
     public void Dispose()
@@ -152,6 +168,8 @@ internal sealed partial class HealthProber : IDisposable
         _thread?.Join();
         _wake.Dispose();
     }
+
+    private CheckStanding? Contract(HealthTarget target) => target.ToContract(target.Plan.Own && IsWatched(target.Plan.EndpointId));
 
     private void Change(HealthTarget target, PlannedCheck plan)
     {
@@ -183,6 +201,9 @@ internal sealed partial class HealthProber : IDisposable
         target.Round++;
         target.DueAt = _time.GetTimestamp() + (long)(delay.TotalSeconds * _time.TimestampFrequency);
         _queue.Enqueue((target, target.Round), target.DueAt);
+        // Most are due long after what the thread waits for anyway.
+        if (target.DueAt < _sleepsUntil)
+            _wake.Set();
     }
 
     private void Loop()
@@ -211,7 +232,8 @@ internal sealed partial class HealthProber : IDisposable
             while (_queue.TryPeek(out var next, out var at))
             {
                 var outdated = next.Round != next.Target.Round || next.Target.Running;
-                if (!outdated && at > now)
+                _sleepsUntil = at;
+                if (!outdated && at > (due.Count == 0 ? now : now + Early(next.Target)))
                     return TimeSpan.FromMilliseconds(Math.Max(1, Math.Ceiling(_time.GetElapsedTime(now, at).TotalMilliseconds)));
                 if (!outdated && Volatile.Read(ref _running) + due.Count >= MostAtOnce)
                     return TimeSpan.FromMilliseconds(5);
@@ -219,12 +241,17 @@ internal sealed partial class HealthProber : IDisposable
                 if (outdated)
                     continue;
                 next.Target.Running = true;
-                HealthMetrics.Lateness.Record(_time.GetElapsedTime(at, now).TotalSeconds);
+                HealthMetrics.Lateness.Record(Math.Max(0, _time.GetElapsedTime(at, now).TotalSeconds));
                 due.Add(next.Target);
             }
+            _sleepsUntil = long.MaxValue;
             return Timeout.InfiniteTimeSpan;
         }
     }
+
+    /// <summary>By how many ticks a check may begin early, beside another: far less than its jitter.</summary>
+    private long Early(HealthTarget target) =>
+        (long)(Math.Min(MostEarly.TotalSeconds, Interval(target.Plan).TotalSeconds / EarlyPart) * _time.TimestampFrequency);
 
     private void Launch(string netnsName, List<HealthTarget> targets)
     {
@@ -243,7 +270,7 @@ internal sealed partial class HealthProber : IDisposable
         {
             Log.NoNamespace(_logger, netnsName, e.Message);
             for (; begun < targets.Count; begun++)
-                Finish(targets[begun], null, 0);
+                Finish(targets[begun], null, 0, 0);
         }
     }
 
@@ -251,7 +278,7 @@ internal sealed partial class HealthProber : IDisposable
     private async Task Probe(HealthTarget target)
     {
         var plan = target.Plan;
-        var begun = Stopwatch.GetTimestamp();
+        var begun = _time.GetTimestamp();
         ProbeResult? result = null;
         var timeout = new CancellationTokenSource(plan.Check.TimeoutMs);
         try
@@ -281,7 +308,7 @@ internal sealed partial class HealthProber : IDisposable
         {
             timeout.Dispose();
         }
-        Finish(target, result, Stopwatch.GetElapsedTime(begun).TotalMilliseconds);
+        Finish(target, result, begun, _time.GetElapsedTime(begun).TotalMilliseconds);
     }
 
     private static async Task<ProbeResult?> Run(PlannedCheck plan, CancellationToken cancellation)
@@ -311,7 +338,7 @@ internal sealed partial class HealthProber : IDisposable
         return null;
     }
 
-    private void Finish(HealthTarget target, ProbeResult? result, double latencyMs)
+    private void Finish(HealthTarget target, ProbeResult? result, long begun, double latencyMs)
     {
         Interlocked.Decrement(ref _running);
         lock (_gate)
@@ -328,11 +355,11 @@ internal sealed partial class HealthProber : IDisposable
                 return;
         }
         if (result is not null)
-            Record(target, result, latencyMs);
-        _wake.Set();
+            Record(target, result, begun, latencyMs);
     }
 
-    private void Record(HealthTarget target, ProbeResult result, double latencyMs)
+    /// <param name="begun">When the check began: one that began before a process ended says nothing of what listens since.</param>
+    private void Record(HealthTarget target, ProbeResult result, long begun, double latencyMs)
     {
         var plan = target.Plan;
         HealthMetrics.Checks.Add(1, new("kind", plan.Check.Kind.ToString().ToLowerInvariant()), new("outcome", result.Outcome.ToString().ToLowerInvariant()));
@@ -343,14 +370,14 @@ internal sealed partial class HealthProber : IDisposable
         int targets = 0, silent = 0;
         lock (_gate)
         {
-            if (target.ProcessEnded && result.Outcome == CheckOutcome.Refused)
+            if (target.EndedAt is not null && result.Outcome == CheckOutcome.Refused)
                 result = new ProbeResult(CheckOutcome.Gone, "its process has ended, and nobody listens");
             (before, var lastOutcome) = (target.Standing, target.Last?.Outcome);
             after = before.Next((ProbeOutcome)result.Outcome, plan.Check.Failures, plan.Check.Successes);
             (target.Standing, target.Last, target.LatencyMs, target.AtUnixMs) = (after, result, latencyMs, _time.GetUtcNow().ToUnixTimeMilliseconds());
             passed = RiseFall.IsSuccess((ProbeOutcome)result.Outcome);
-            if (passed)
-                target.ProcessEnded = false;
+            if (passed && begun >= target.EndedAt)
+                target.EndedAt = null;
             worth = after.Verdict != before.Verdict || lastOutcome != result.Outcome || !plan.Own;
             // While it fails each result counts: how many came in a row may decide.
             worth |= after.Verdict == Verdict.Failing;

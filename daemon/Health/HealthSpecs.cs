@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text;
 using OverlayNet.Contracts;
 using OverlayNet.Daemon.Registry;
+using OverlayNet.Vip.Health;
 
 namespace OverlayNet.Daemon.Health;
 
@@ -17,7 +18,7 @@ public static class HealthSpecs
         "write http:/path, https:/path, tcp, grpc, udp, exec:COMMAND, ttl:30s or none; a port goes in front, as in http:8080/path or tcp:5432";
 
     private const string Settings =
-        "settings are interval, timeout, failures, successes, hold, ramp, panic, shrink, peers, and for http(s) method, host, header, status, body, verify, for udp send and expect";
+        "settings are interval, timeout, failures, successes, hold, ramp, panic, shrink, eject, peers, and for http(s) method, host, header, status, body, verify, for udp send and expect";
 
     /// <summary>Reads a check, or changes one.</summary>
     /// <param name="words">A check followed by settings, settings alone, or <c>none</c>; null: no change.</param>
@@ -173,6 +174,8 @@ public static class HealthSpecs
                 return check with { PanicPercent = Number(word, value.TrimEnd('%'), 0, 100) };
             case "shrink":
                 return check with { ShrinkPercent = Number(word, value.TrimEnd('%'), 0, 100) };
+            case "eject":
+                return check with { EjectPercent = Number(word, value.TrimEnd('%'), 0, Outliers.MostPercent) };
             case "peers":
                 return check with { Peers = Number(word, value, 0, 5) };
             case "port":

@@ -18,8 +18,8 @@ internal sealed class HealthTarget(PlannedCheck plan)
     /// <summary>Look again as soon as the running check is over: a process has ended.</summary>
     public bool Again { get; set; }
 
-    /// <summary>A process of the endpoint has ended, and no check has succeeded since.</summary>
-    public bool ProcessEnded { get; set; }
+    /// <summary>When a process of the endpoint ended, if no check that began later has succeeded; null otherwise.</summary>
+    public long? EndedAt { get; set; }
     public RiseFall Standing { get; set; }
     public ProbeResult? Last { get; set; }
     public double LatencyMs { get; set; }
@@ -27,7 +27,7 @@ internal sealed class HealthTarget(PlannedCheck plan)
 
     public int InARow => Math.Max(Standing.Passes, Standing.Fails);
 
-    public CheckStanding? ToContract() => Last is null ? null : new CheckStanding
+    public CheckStanding? ToContract(bool watched) => Last is null ? null : new CheckStanding
     {
         EndpointId = Plan.EndpointId,
         Passing = Standing.Verdict switch { Verdict.Passing => true, Verdict.Failing => false, _ => null },
@@ -36,5 +36,6 @@ internal sealed class HealthTarget(PlannedCheck plan)
         Reason = Last.Reason,
         LatencyMs = Math.Round(LatencyMs, 2),
         AtUnixMs = AtUnixMs,
+        Watched = watched,
     };
 }

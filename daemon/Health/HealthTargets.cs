@@ -16,6 +16,9 @@ public static class HealthTargets
 
     public static bool NeedsPort(CheckKind kind) => kind is not (CheckKind.Exec or CheckKind.Ttl);
 
+    /// <summary>Whether a check passes only while something listens on its TCP port.</summary>
+    public static bool Listens(PlannedCheck plan) => plan is { Reach: false, Check.Kind: CheckKind.Http or CheckKind.Https or CheckKind.Tcp or CheckKind.Grpc };
+
     /// <summary>The port a check goes to; 0: there is none.</summary>
     public static int PortOf(Service? service, HealthCheck check)
     {

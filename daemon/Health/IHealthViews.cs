@@ -21,6 +21,7 @@ internal static class HealthViews
         Outcome = Word(standing.Outcome),
         Reason = standing.Reason,
         LatencyMs = standing.LatencyMs,
+        Watched = standing.Watched,
         SecondsAgo = Math.Round(Math.Max(0, (now.ToUnixTimeMilliseconds() - standing.AtUnixMs) / 1000.0), 1),
     };
 

@@ -38,6 +38,7 @@ internal sealed partial class ManagerPart : IAsyncDisposable
         _loggers = loggers;
         _http = new HttpClient(ClusterTls.CreateHandler(() => identity.Current)) { Timeout = Timeout.InfiniteTimeSpan };
         Store = new ManagerStore(options, identity, agent.Registry.Over(_http).JoinStore, time, loggers) { IsSuperseded = IsSuperseded };
+        Health = new HealthSharing(() => Snapshot, NodeId, _http, time, _stop.Token);
         Peers = new ManagerPeers(() => Snapshot, Report, beats => Registry?.HeardElsewhere(beats), _http, time);
     }
 
@@ -46,6 +47,9 @@ internal sealed partial class ManagerPart : IAsyncDisposable
     public EventLog Events => _events;
 
     public ManagerPeers Peers { get; }
+
+    /// <summary>Passes health reports on to the other managers.</summary>
+    public HealthSharing Health { get; }
 
     /// <summary>Null until the store is open.</summary>
     public ClusterRegistry? Registry { get; private set; }

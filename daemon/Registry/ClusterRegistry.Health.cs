@@ -5,7 +5,8 @@ namespace OverlayNet.Daemon.Registry;
 /// <summary>A change of an endpoint's state that health decided.</summary>
 /// <param name="From">What it was decided on; when the endpoint is in another state by now, nothing is changed.</param>
 /// <param name="SinceUnixMs">What <see cref="Endpoint.StateSinceUnixMs"/> becomes.</param>
-public sealed record HealthChange(string EndpointId, EndpointState From, EndpointState To, int RampEighths, long SinceUnixMs, string Reason);
+/// <param name="Ejected">It goes because clients fare badly with it.</param>
+public sealed record HealthChange(string EndpointId, EndpointState From, EndpointState To, int RampEighths, long SinceUnixMs, string Reason, bool Ejected = false);
 
 public sealed partial class ClusterRegistry
 {
@@ -34,7 +35,9 @@ public sealed partial class ClusterRegistry
                     var applied = new List<HealthChange>();
                     foreach (var change in chunk)
                     {
-                        if (!draft.Snapshot.Endpoints.TryGetValue(change.EndpointId, out var endpoint) || endpoint.State != change.From)
+                        if (!draft.Snapshot.Endpoints.TryGetValue(change.EndpointId, out var endpoint) || endpoint.State != change.From
+                            // Another manager has seen the same, or already more of a ramp.
+                            || (endpoint.State == change.To && endpoint.RampEighths >= change.RampEighths))
                             continue;
                         draft.Put(endpoint with { State = change.To, RampEighths = change.RampEighths, StateSinceUnixMs = change.SinceUnixMs });
                         applied.Add(change);

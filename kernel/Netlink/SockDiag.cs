@@ -11,6 +11,9 @@ namespace OverlayNet.Kernel.Netlink;
 public sealed record DiagSocket(byte Family, byte Protocol, byte State, IPEndPoint Local, IPEndPoint Remote, ulong Cookie, uint Inode, byte[]? Storage)
 {
     /// <summary>struct inet_diag_sockid: addresses, ports, interface and cookie, to name the socket to the kernel again.</summary>
+    /// <summary>Time-outs in a row that its unanswered data, or SYN, has had; 0 while all is acknowledged.</summary>
+    public int Retransmits { get; init; }
+
     internal InetDiagSocketId Id { get; init; }
 }
 
@@ -34,7 +37,8 @@ public static class SockDiag
     private const ushort ByFamily = 20, DestroySocket = 21;
     private const ushort RequestStorages = 2, RequestMapFd = 1;
     private const ushort Storages = 20, Storage = 1, StorageMapValue = 3;
-    private const int Listen = 10;
+    private const int Listen = 10, RetransmitTimer = 1;
+    private const byte ProtocolTcp = 6;
 
     /// <summary>Sockets of one family and protocol in any state but listening.</summary>
     /// <param name="family">AF_INET (2) or AF_INET6 (10).</param>
@@ -53,6 +57,19 @@ public static class SockDiag
             writer.EndNest(nested);
         }
         return socket.Dump(ref writer, (in NetlinkMessage message) => Parse(message, protocol), $"list sockets of protocol {protocol}");
+    }
+
+    /// <summary>TCP sockets of one family that listen on a port, whatever the address.</summary>
+    /// <param name="family">AF_INET (2) or AF_INET6 (10).</param>
+    /// <exception cref="NetlinkException">The kernel refused: ENOENT without that family's diagnosis.</exception>
+    public static List<DiagSocket> Listeners(NetlinkSocket socket, byte family, int port)
+    {
+        var writer = new NetlinkMessageWriter(stackalloc byte[128]);
+        writer.Begin(ByFamily, NetlinkFlags.Request);
+        // Compared by the kernel itself when it is not 0 (inet_diag_dump_icsk).
+        var id = new InetDiagSocketId { SourcePort = (ushort)IPAddress.HostToNetworkOrder((short)port) };
+        writer.Struct(new InetDiagRequest { Family = family, Protocol = ProtocolTcp, States = 1u << Listen, Id = id });
+        return socket.Dump(ref writer, static (in NetlinkMessage message) => Parse(message, ProtocolTcp), $"list listeners of port {port}");
     }
 
     /// <summary>Ends a socket as if its peer had reset it: its owner's next call fails with ECONNABORTED (Linux 4.5, CONFIG_INET_DIAG_DESTROY).</summary>
@@ -95,7 +112,7 @@ public static class SockDiag
             new IPEndPoint(new IPAddress(new ReadOnlySpan<byte>(id.Source, length)), (ushort)IPAddress.NetworkToHostOrder((short)id.SourcePort)),
             new IPEndPoint(new IPAddress(new ReadOnlySpan<byte>(id.Destination, length)), (ushort)IPAddress.NetworkToHostOrder((short)id.DestinationPort)),
             id.Cookie[0] | (ulong)id.Cookie[1] << 32, header.Inode, storage)
-        { Id = id };
+        { Id = id, Retransmits = header.Timer == RetransmitTimer ? header.Retransmits : 0 };
     }
 
     /// <summary>struct inet_diag_req_v2.</summary>

@@ -17,7 +17,7 @@ internal static class BackendsView
             table.Add(
                 backend.Endpoint, backend.Node, Text.Or(Text.Join(backend.Address4, backend.Address6)), Text.Word(backend.State), Text.Number(backend.Weight), Text.Percent(backend.Share),
                 Count(backend.LiveFlows), Count(backend.Connections), backend.Check ?? "-", last is null ? "-" : $"{last.Outcome} {Text.Seconds(last.SecondsAgo)} ago", last is null ? "-" : string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{last.LatencyMs:0.0} ms"),
-                Text.Or(string.Join(", ", backend.Probers.Select(prober => prober.Node))));
+                Text.Or(string.Join(", ", backend.Probers.Select(prober => prober.Watched ? $"{prober.Node} (watches its process)" : prober.Node))));
         }
         table.Write(output);
         foreach (var backend in backends)

@@ -6,8 +6,11 @@ namespace OverlayNet.Vip.Health;
 /// </summary>
 public static class CheckSchedule
 {
-    /// <summary>Gaps are 0.90 to 0.94 of the interval: three failures and a time-out (10 to 15.1 s of 5 s and 1 s) leave room for the report below 3 intervals and a time-out.</summary>
-    public const double Shortest = 0.90, Longest = 0.94;
+    /// <summary>
+    /// Gaps are 0.91 to 0.95 of the interval: three failures and a time-out (10.1 to 15.25 s of 5 s and 1 s) leave room for a check that begins
+    /// some milliseconds early beside another, and for the report below 3 intervals and a time-out.
+    /// </summary>
+    public const double Shortest = 0.91, Longest = 0.95;
 
     /// <summary>From now to the first check, within <paramref name="spread"/>.</summary>
     public static TimeSpan First(string key, TimeSpan spread) => spread * Fraction(Mix(Hash(key)));

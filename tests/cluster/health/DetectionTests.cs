@@ -57,29 +57,11 @@ public sealed class DetectionTests(HealthCluster health, ITestOutputHelper outpu
         var since = CheckedService.BlackHole(backend);
         var took = service.AwaitOut(backend, since, TimeSpan.FromSeconds(30));
         output.WriteLine($"out everywhere after {took.TotalMilliseconds:0} ms, machine late by {late.Worst.TotalMilliseconds:0} ms");
-        // Sooner than one check at the default interval; how soon is printed above.
-        Assert.InRange(took, TimeSpan.Zero, TimeSpan.FromSeconds(5));
+        Assert.InRange(took, TimeSpan.Zero, late.Allow(TimeSpan.FromSeconds(1)));
         Assert.DoesNotContain(backend.Address!, health.Clients[0].Exec("dig", "+short", $"tasks.{service.Name}").Output, StringComparison.Ordinal);
 
         CheckedService.Mend(backend);
         service.AwaitState(backend.Name, "recovering");
-    }
-
-    [Fact]
-    public void A_killed_process_is_out_at_once_while_its_namespace_lives()
-    {
-        using var late = new Lateness();
-        using var service = health.Service("http:/");
-        // Long enough for the passing check after which processes are looked for.
-        var backend = service.Backends[1];
-        Thread.Sleep(500);
-        var since = Stopwatch.GetTimestamp();
-        backend.KillServer();
-        var took = service.AwaitOut(backend, since, TimeSpan.FromSeconds(30));
-        output.WriteLine($"out everywhere after {took.TotalMilliseconds:0} ms, machine late by {late.Worst.TotalMilliseconds:0} ms");
-        // Long before three checks, five seconds apart, could have failed: the end itself was heard. How soon is printed above.
-        Assert.InRange(took, TimeSpan.Zero, TimeSpan.FromSeconds(5));
-        Assert.Contains("its process has ended", health.Manager.Cli("service", "backends", service.Name).Output, StringComparison.Ordinal);
     }
 
     [Fact]

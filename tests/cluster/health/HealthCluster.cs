@@ -93,6 +93,10 @@ internal sealed class CheckedService(HealthCluster health, string name) : IDispo
             Wait.Until($"{endpoint} is {state} on {api.Node.Name}", () => api.State(Name, endpoint) == state, patience, () => api.Backends(Name).ToJsonString());
     }
 
+    /// <summary>Waits until the end of the endpoint's server would be heard, and the managers know that.</summary>
+    public void AwaitWatched(string endpoint) => Wait.Until(
+        $"the process of {endpoint} is watched", () => health.Apis[0].Backend(Name, endpoint)["probers"]!.AsArray().Any(prober => (bool)prober!["watched"]!), seen: () => health.Apis[0].Backends(Name).ToJsonString());
+
     /// <summary>Waits until no node leads to an endpoint any more.</summary>
     /// <returns>When the last node had let it go, counted from <paramref name="since"/>.</returns>
     public TimeSpan AwaitOut(Container backend, long since, TimeSpan patience)

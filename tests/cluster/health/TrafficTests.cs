@@ -36,6 +36,67 @@ public sealed class TrafficTests(HealthCluster health, ITestOutputHelper output)
         Assert.InRange(full.Count(answer => answer.StartsWith($"{steady.Name} ", StringComparison.Ordinal)), 80, 120);
     }
 
+    /// <summary>Answers 503 to what is more than so many requests a second; checks are not counted.</summary>
+    private const string Limited = """
+        import http.server, sys, threading, time
+        address, rate = sys.argv[1], float(sys.argv[2])
+        lock, tokens, at = threading.Lock(), rate, time.monotonic()
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                global tokens, at
+                ok = self.path == "/healthz"
+                if not ok:
+                    with lock:
+                        now = time.monotonic()
+                        tokens, at = min(rate, tokens + (now - at) * rate), now
+                        if tokens >= 1:
+                            tokens, ok = tokens - 1, True
+                self.send_response(200 if ok else 503)
+                self.end_headers()
+                self.wfile.write(b"limited\n")
+            def log_message(self, *arguments):
+                pass
+        class Server(http.server.ThreadingHTTPServer):
+            request_queue_size, daemon_threads = 1024, True
+        Server((address, 80), Handler).serve_forever()
+        """;
+
+    [Fact]
+    [Trait("Category", "Soak")]
+    public void A_backend_that_can_take_but_a_part_of_its_load_fails_nobody_while_it_begins_with_two_eighths()
+    {
+        using var service = health.Empty("http:/healthz", "--health-interval", "200ms", "--health-option", "ramp=120s");
+        service.Add($"{service.Name}-1", health.Cluster.Nodes[0]);
+        var weak = service.Add($"{service.Name}-2", health.Cluster.Nodes[1], serve: false);
+        // Of 100 a second, two of ten eighths are 20, and half of it is 50.
+        weak.Start("python3", "-c", Limited, weak.Address!, "25");
+        service.AwaitState(weak.Name, "healthy");
+        CheckedService.BlackHole(weak);
+        service.AwaitState(weak.Name, "unhealthy");
+        CheckedService.Mend(weak);
+        service.AwaitState(weak.Name, "recovering");
+        Wait.Until("the weight is in every kernel", () => health.Apis.All(api => (int)api.Backend(service.Name, weak.Name)["balanced"]! == 2));
+
+        var (ok, failed, share) = Load();
+        output.WriteLine($"recovering: {ok} answered, {failed} failed, {share:0.0} % to it");
+        Assert.Equal(0, failed);
+        health.Manager.Cli("service", "update", "--health-option", "ramp=1s", service.Name);
+        service.AwaitState(weak.Name, "healthy");
+        // What it would have been spared: with all of its weight it cannot keep up.
+        (ok, failed, share) = Load();
+        output.WriteLine($"healthy: {ok} answered, {failed} failed");
+        Assert.True(failed > 0, "the load is no load");
+
+        (int Ok, int Failed, double Share) Load()
+        {
+            using var client = health.Clients[2].Start(Tree.Library("paced_client.py"), service.Name, "80", "100").Says("running");
+            var since = Stopwatch.GetTimestamp();
+            Wait.Until("eight seconds of load", () => Stopwatch.GetElapsedTime(since) > TimeSpan.FromSeconds(8));
+            var result = JsonNode.Parse(client.End("TERM").Split('\n', StringSplitOptions.RemoveEmptyEntries)[^1])!;
+            return ((int)result["ok"]!, (int)result["failed"]!, 100.0 * ((int?)result["backends"]!["limited"] ?? 0) / (int)result["ok"]!);
+        }
+    }
+
     [Fact]
     public void A_flapping_backend_changes_at_most_once_in_each_hold_time()
     {

@@ -11,6 +11,7 @@ namespace OverlayNet.UnitTests.Daemon.Health;
 public sealed class HealthDeskTests : IAsyncLifetime
 {
     private readonly Dictionary<string, CheckStanding> _standings = [];
+    private IReadOnlyList<PassiveSign> _signs = [];
     private RegistryFixture _fixture = null!;
     private HealthDesk _desk = null!;
     private Service _service = null!;
@@ -215,6 +216,37 @@ public sealed class HealthDeskTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Whom_clients_fare_badly_with_goes_when_a_check_confirms_it_and_a_tenth_of_the_service_at_most()
+    {
+        await _fixture.Registry.UpdateServiceAsync("web", null, new ServiceUpdateRequest { Health = ["eject=10"] });
+        for (var i = 4; i <= 10; i++)
+            await AddAsync($"web{i}", 1);
+        await Pass(TimeSpan.FromSeconds(20));
+        _signs = [.. Enumerable.Range(1, 10).Select(i => new PassiveSign { EndpointId = $"id-web{i}-net", Flows = 20, Troubled = i switch { 4 => 15, 5 => 12, _ => 0 } })];
+        await Round();
+        Assert.Equal(EndpointState.Healthy, State("web4"));
+        Assert.Contains("15 of 20 connections", _desk.Held("id-web4-net"), StringComparison.Ordinal);
+        Assert.Contains("web4-net", Asked(2));
+
+        // One failure each, which alone would be the first of three.
+        Say("web4", 1, null, CheckOutcome.NoAnswer);
+        Say("web5", 1, null, CheckOutcome.NoAnswer);
+        await Round();
+        Assert.Equal((EndpointState.Unhealthy, EndpointState.Healthy), (State("web4"), State("web5")));
+        Assert.Contains("no more of the service", _desk.Held("id-web5-net"), StringComparison.Ordinal);
+        Assert.Contains(_fixture.Events.Since(0), e => e is { Action: "health", Message: { } message } && message.Contains("ejected: clients have trouble", StringComparison.Ordinal));
+
+        // It is over after the hold time, by passing.
+        _signs = [];
+        Say("web4", 1, true, CheckOutcome.Pass);
+        Say("web5", 1, true, CheckOutcome.Pass);
+        await Pass(TimeSpan.FromSeconds(9));
+        Assert.Equal(EndpointState.Unhealthy, State("web4"));
+        await Pass(TimeSpan.FromSeconds(2));
+        Assert.Equal(EndpointState.Recovering, State("web4"));
+    }
+
+    [Fact]
     public async Task What_an_operator_decided_stays()
     {
         await Pass(TimeSpan.FromSeconds(20));
@@ -299,6 +331,7 @@ public sealed class HealthDeskTests : IAsyncLifetime
                 Full = true,
                 Distrusted = node == distrusted,
                 Standings = [.. _standings.Where(entry => entry.Key.StartsWith($"{node}/", StringComparison.Ordinal)).Select(entry => entry.Value)],
+                Signs = node == 3 ? _signs : [],
                 Flows = node == 2 && flows > 0 ? new Dictionary<string, long> { ["id-web1-net"] = flows } : new Dictionary<string, long>(),
                 FlowsRevision = _fixture.Registry.Current.Revision,
             });
