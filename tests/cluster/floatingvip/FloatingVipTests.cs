@@ -37,6 +37,14 @@ public sealed class FloatingVipTests : IClassFixture<FloatingVipTests.Nodes>
         Assert.Equal(("holder", "node3"), ((string)explained["state"]!, (string)explained["holder"]!));
         Assert.InRange((double)explained["gateLeftMs"]!, 1, 700);
         Assert.Contains("bpf boot time", (string)explained["gate"]!, StringComparison.Ordinal);
+        var (held, waiting) = (Metrics(Third), Metrics(Second));
+        Assert.Contains($"overlaynet_vip_holder{{vip=\"{vip.Name}\"}} 1\n", held, StringComparison.Ordinal);
+        Assert.Contains($"overlaynet_vip_state{{vip=\"{vip.Name}\",state=\"holder\",mode=\"fenced\"}} 1\n", held, StringComparison.Ordinal);
+        Assert.Contains($"overlaynet_vip_gate_margin_seconds{{vip=\"{vip.Name}\"}} 0.", held, StringComparison.Ordinal);
+        Assert.Contains($"overlaynet_vip_lease_margin_seconds{{vip=\"{vip.Name}\"}} 0.", held, StringComparison.Ordinal);
+        Assert.Contains($"overlaynet_vip_transitions_total{{vip=\"{vip.Name}\",state=\"holder\"}} 1\n", held, StringComparison.Ordinal);
+        Assert.Contains($"overlaynet_vip_holder{{vip=\"{vip.Name}\"}} 0\n", waiting, StringComparison.Ordinal);
+        Assert.DoesNotContain($"overlaynet_vip_gate_margin_seconds{{vip=\"{vip.Name}\"}}", waiting, StringComparison.Ordinal);
         Wait.Until("node2 hears the holder", () => Explain(vip, Second)["peers"]!.AsArray().Any(peer => (string?)peer!["node"] == "node3" && (int)peer["priority"]! == 100));
 
         Third.Stop();
@@ -57,7 +65,8 @@ public sealed class FloatingVipTests : IClassFixture<FloatingVipTests.Nodes>
             Wait.Until($"{node.Name} is clean", () => !Addresses(node).Contains(vip.Address, StringComparison.Ordinal)
                 && !Commands.In(node.Netns, "nft", "list", "tables").Output.Contains(vip.Id, StringComparison.Ordinal));
         }
-        Assert.DoesNotContain(Directory.EnumerateDirectories("/sys/fs/bpf/overlaynet-vip"), path => path.EndsWith(vip.Id, StringComparison.Ordinal));
+        // The last thing that goes.
+        Wait.Until("no pin is left", () => !Directory.EnumerateDirectories("/sys/fs/bpf/overlaynet-vip").Any(path => path.EndsWith(vip.Id, StringComparison.Ordinal)));
     }
 
     [Fact]
@@ -245,6 +254,8 @@ public sealed class FloatingVipTests : IClassFixture<FloatingVipTests.Nodes>
         }
         AwaitHolder(vip, Second);
     }
+
+    private static string Metrics(ClusterNode node) => Commands.Run("curl", "-s", "-m", "5", "--unix-socket", node.Socket, "http://localhost/metrics").Succeeded().Output;
 
     private sealed record FloatingAddress(ClusterNode Manager, string Name, string Id, string Address) : IDisposable
     {
