@@ -17,6 +17,7 @@ public sealed partial class Heartbeat(
     private Thread? _thread;
     private volatile bool _stopping;
     private volatile string? _trouble;
+    private long _acknowledged;
 
     /// <summary>How late the thread woke up last, in milliseconds.</summary>
     public double LatenessMs { get; private set; }
@@ -26,6 +27,9 @@ public sealed partial class Heartbeat(
 
     /// <summary>A manager has answered. Called on the heartbeat's thread: hand over and return.</summary>
     public event Action<HeartbeatResponse>? Answered;
+
+    /// <summary>Timestamp of the newest beat that a manager with a majority has answered, taken before it was sent; 0: none yet.</summary>
+    public long Acknowledged => Volatile.Read(ref _acknowledged);
 
     /// <summary>How far this node's clock is ahead of the manager's that answered last, in milliseconds; null: none has.</summary>
     public double? ClockSkewMs { get; private set; }
@@ -69,8 +73,11 @@ public sealed partial class Heartbeat(
         try
         {
             using var timeout = new CancellationTokenSource(CallTimeout);
+            var sent = time.GetTimestamp();
             var request = compose() with { LatenessMs = LatenessMs, UnixMs = time.GetUtcNow().ToUnixTimeMilliseconds() };
             var answer = client.Heartbeat(request, timeout.Token).GetAwaiter().GetResult();
+            if (answer.Stale != true)
+                Volatile.Write(ref _acknowledged, sent);
             // Half of the way there and back is the manager's moment.
             ClockSkewMs = answer.UnixMs > 0 ? (request.UnixMs + time.GetUtcNow().ToUnixTimeMilliseconds()) / 2.0 - answer.UnixMs : null;
             Answered?.Invoke(answer);

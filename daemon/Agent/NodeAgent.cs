@@ -33,6 +33,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
     private readonly DaemonOptions _options;
     private readonly ILogger _logger;
     private readonly PromisePeers? _promises;
+    private readonly CutOff _cutOff;
     private volatile HostState _host;
     private long _hostReadAt;
 
@@ -77,6 +78,8 @@ internal sealed partial class NodeAgent : IAsyncDisposable
             membership.NodeId, registry, Follower, Reconciler, () => Plane.Draining,
             (kind, action, name, message, revision) => events.Append(kind, action, name, message, revision), time, loggers);
         Heartbeat = new Heartbeat(registry, options.HeartbeatInterval, Compose, time, loggers.CreateLogger<Heartbeat>());
+        _cutOff = new CutOff(
+            options.State, Follower, Reconciler, Heartbeat, (kind, action, name, message, revision) => events.Append(kind, action, name, message, revision), time);
         Registry = registry;
         _promises = identity is null ? null : new PromisePeers(identity, Follower, loggers);
         FloatingVips = new FloatingVipRunner(membership.NodeId, options.State, registry, Follower, (kind, action, name, message, revision) => events.Append(kind, action, name, message, revision), time, loggers, _promises, options.WatchdogDevice);
@@ -105,6 +108,8 @@ internal sealed partial class NodeAgent : IAsyncDisposable
     public void Start()
     {
         Reconciler.Applied += AfterApply;
+        _cutOff.Resume();
+        _running.Add(_cutOff.Run(_stop.Token));
         _running.Add(Follower.Run(_stop.Token));
         _running.Add(Withdrawals.Run(_stop.Token));
         _running.Add(FinishStarted(_stop.Token));

@@ -18,6 +18,7 @@ public sealed partial class Reconciler(SnapshotFollower follower, IDataPlane pla
     private readonly ConcurrentDictionary<string, byte> _suppressed = new();
     private readonly Lock _gate = new();
     private readonly List<(long Incarnation, long Revision, TaskCompletionSource<ApplyOutcome> Done)> _waiters = [];
+    private ImmutableHashSet<string> _stopped = [];
     private ApplyOutcome _last = new();
     private Thread? _thread;
     private volatile bool _stopping;
@@ -64,6 +65,15 @@ public sealed partial class Reconciler(SnapshotFollower follower, IDataPlane pla
     {
         _suppressed[endpointId] = 0;
         _wake.Set();
+    }
+
+    /// <summary>Plans without these endpoints, wherever they are, until told otherwise: their services are stopped on this node.</summary>
+    public void SetStopped(ImmutableHashSet<string> endpointIds)
+    {
+        if (Volatile.Read(ref _stopped).SetEquals(endpointIds))
+            return;
+        Volatile.Write(ref _stopped, endpointIds);
+        Mend();
     }
 
     /// <summary>The first application that reflects at least that revision; the last one when it does already.</summary>
@@ -113,7 +123,7 @@ public sealed partial class Reconciler(SnapshotFollower follower, IDataPlane pla
             ApplyOutcome outcome;
             try
             {
-                outcome = plane.Apply(snapshot, _suppressed.Keys.ToImmutableHashSet(), whole);
+                outcome = plane.Apply(snapshot, Volatile.Read(ref _stopped).Union(_suppressed.Keys), whole);
             }
             catch (Exception e)
             {

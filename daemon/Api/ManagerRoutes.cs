@@ -246,7 +246,7 @@ internal static class ManagerRoutes
         {
             // Without a majority a heartbeat is heard all the same.
         }
-        await call.AnswerAsync(answer, Default.HeartbeatResponse).ConfigureAwait(false);
+        await call.AnswerAsync(answer with { Stale = call.Registry.IsStale ? true : null }, Default.HeartbeatResponse).ConfigureAwait(false);
     }
 
     private static async Task Authority(ApiCall call) => await call.AnswerAsync(

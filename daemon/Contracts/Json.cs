@@ -21,7 +21,8 @@ namespace OverlayNet.Contracts;
         typeof(CamelCaseEnumConverter<BalancerKind>), typeof(CamelCaseEnumConverter<EndpointState>),
         typeof(CamelCaseEnumConverter<EndpointKind>), typeof(CamelCaseEnumConverter<CheckKind>), typeof(CamelCaseEnumConverter<CheckOutcome>), typeof(CamelCaseEnumConverter<FloatingVipMode>),
         typeof(CamelCaseEnumConverter<FenceProfile>), typeof(CamelCaseEnumConverter<StoreLoss>),
-        typeof(CamelCaseEnumConverter<VipTrackKind>), typeof(CamelCaseEnumConverter<VipLeaseOutcome>)])]
+        typeof(CamelCaseEnumConverter<VipTrackKind>), typeof(CamelCaseEnumConverter<VipLeaseOutcome>),
+        typeof(CamelCaseEnumConverter<OnReturn>)])]
 [JsonSerializable(typeof(Node))]
 [JsonSerializable(typeof(Network))]
 [JsonSerializable(typeof(Service))]
@@ -100,6 +101,7 @@ public sealed class CamelCaseEnumConverter<TEnum>() : JsonStringEnumConverter<TE
     where TEnum : struct, Enum;
 
 /// <summary>IP addresses of either family in their usual text form.</summary>
+/// <remarks>Written without <see cref="IPAddress.ToString()"/>, whose result each address keeps: of fifty thousand that is megabytes.</remarks>
 public sealed class IPAddressConverter : JsonConverter<IPAddress>
 {
     public override IPAddress Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
@@ -107,8 +109,13 @@ public sealed class IPAddressConverter : JsonConverter<IPAddress>
             ? address
             : throw new JsonException($"'{reader.GetString()}' is not an IP address");
 
-    public override void Write(Utf8JsonWriter writer, IPAddress value, JsonSerializerOptions options) =>
-        writer.WriteStringValue(value.ToString());
+    public override void Write(Utf8JsonWriter writer, IPAddress value, JsonSerializerOptions options)
+    {
+        // An IPv6 address with a scope has at most 65 characters (INET6_ADDRSTRLEN and a number).
+        Span<byte> text = stackalloc byte[65];
+        value.TryFormat(text, out var length);
+        writer.WriteStringValue(text[..length]);
+    }
 }
 
 /// <summary>Prefixes in CIDR form.</summary>

@@ -181,6 +181,27 @@ public sealed record ServicePort
     public UnreadFields? Unread { get; set; }
 }
 
+/// <summary>What becomes of a lost endpoint (see <see cref="DisconnectPolicy"/>), as in Nomad's disconnect block.</summary>
+public enum OnReturn
+{
+    /// <summary>Its name and addresses stay its own until somebody else asks for them; if nobody has, it is taken back when its node returns.</summary>
+    Reconcile,
+
+    /// <summary>It is removed, so that its name and addresses are free for a replacement; its node takes it down when it returns.</summary>
+    Replace,
+}
+
+/// <summary>What becomes of a service's endpoints on a node that is cut off. Whole seconds; 0: never.</summary>
+public sealed record DisconnectPolicy
+{
+    /// <summary>How long an endpoint whose node is silent has been reached by nobody when it counts as lost.</summary>
+    public int LostAfterSeconds { get; init; }
+    public OnReturn OnReturn { get; init; }
+
+    /// <summary>How long no manager with a majority has answered a node when that node itself stops the service: its own endpoints and what its clients use of it.</summary>
+    public int StopOnClientAfterSeconds { get; init; }
+}
+
 /// <summary>A service: a name with a VIP (or none, in DNSRR mode) in front of endpoints of one network.</summary>
 public sealed record Service
 {
@@ -215,6 +236,9 @@ public sealed record Service
 
     /// <summary>What is asked of endpoints before they get traffic; null: nothing, being attached is enough.</summary>
     public HealthCheck? Health { get; init; }
+
+    /// <summary>What becomes of endpoints on a node that is cut off; null: they stay, and come back with their node.</summary>
+    public DisconnectPolicy? Disconnect { get; init; }
 
     /// <summary><c>tasks.NAME</c> also lists endpoints that are starting or fail their checks, for peers that must find each other first.</summary>
     public bool PublishNotReady { get; init; }

@@ -59,6 +59,13 @@ public sealed record ServiceCreateRequest
     /// <summary>A check such as <c>http:/healthz</c>, then settings such as <c>interval=2s</c>; see docs/health.md.</summary>
     public List<string>? Health { get; init; }
     public bool? PublishNotReady { get; init; }
+
+    /// <summary>Durations such as <c>90s</c>, <c>10m</c>, <c>2h</c>; 0: never. See <see cref="DisconnectPolicy"/>.</summary>
+    public string? LostAfter { get; init; }
+    public OnReturn? OnReturn { get; init; }
+
+    /// <inheritdoc cref="LostAfter"/>
+    public string? StopOnClientAfter { get; init; }
     public Dictionary<string, string>? Labels { get; init; }
 }
 
@@ -78,6 +85,13 @@ public sealed record ServiceUpdateRequest
     /// <summary>Another check with its settings, settings alone to change some, or <c>none</c>.</summary>
     public List<string>? Health { get; init; }
     public bool? PublishNotReady { get; init; }
+
+    /// <summary>Durations such as <c>90s</c>, <c>10m</c>, <c>2h</c>; 0: never. See <see cref="DisconnectPolicy"/>.</summary>
+    public string? LostAfter { get; init; }
+    public OnReturn? OnReturn { get; init; }
+
+    /// <inheritdoc cref="LostAfter"/>
+    public string? StopOnClientAfter { get; init; }
     public Dictionary<string, string>? Labels { get; init; }
 }
 
@@ -226,6 +240,9 @@ public sealed record HeartbeatResponse
 
     /// <summary>The CA whose certificate nodes are to have.</summary>
     public string? Issuer { get; init; }
+
+    /// <summary>The manager has no majority: it heard the node, and decides nothing.</summary>
+    public bool? Stale { get; init; }
 
     /// <summary>The manager's clock; 0: from before this was said.</summary>
     public long UnixMs { get; init; }

@@ -49,6 +49,7 @@ internal sealed partial class HealthDesk
             }
         }
         SayPanics(_registry.Current);
+        await _registry.RemoveLostAsync(_stop.Token).ConfigureAwait(false);
         foreach (var node in Confirmed(_registry.Current))
             await _registry.MarkDownAsync(node.Id, _options.WithdrawAfter, "no heartbeat, and no peer reaches anything on it", _stop.Token).ConfigureAwait(false);
     }

@@ -32,6 +32,7 @@ public sealed partial class ClusterRegistry
             Labels = Names.UserLabels(request.Labels),
         };
         var (ip, ip6) = (WantedAddress("ip", request.Ip, 32), WantedAddress("ip6", request.Ip6, 128));
+        await MakeRoomAsync(request, cancel).ConfigureAwait(false);
         var isNew = false;
         var written = await WriteAsync(
             draft => PlanEndpoint(draft, template, request.Network, request.Service, request.Health, ip, ip6, request.Mac, out isNew), cancel).ConfigureAwait(false);

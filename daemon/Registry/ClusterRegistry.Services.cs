@@ -26,6 +26,7 @@ public sealed partial class ClusterRegistry
             SlowStartSeconds = Names.Seconds("slowStartSeconds", request.SlowStartSeconds),
             PublishPolicy = request.PublishPolicy,
             Health = HealthSpecs.Parse(request.Health, null),
+            Disconnect = Disconnection.Policy(null, request.LostAfter, request.OnReturn, request.StopOnClientAfter),
             PublishNotReady = request.PublishNotReady ?? false,
             Labels = Names.UserLabels(request.Labels),
         };
@@ -107,6 +108,7 @@ public sealed partial class ClusterRegistry
             SlowStartSeconds = Names.Seconds("slowStartSeconds", request.SlowStartSeconds ?? before.SlowStartSeconds),
             PublishPolicy = request.PublishPolicy ?? before.PublishPolicy,
             Health = HealthSpecs.Parse(request.Health, before.Health),
+            Disconnect = Disconnection.Policy(before.Disconnect, request.LostAfter, request.OnReturn, request.StopOnClientAfter),
             PublishNotReady = request.PublishNotReady ?? before.PublishNotReady,
             Labels = request.Labels is null ? before.Labels : Names.UserLabels(request.Labels),
         };

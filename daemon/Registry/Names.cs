@@ -56,6 +56,23 @@ internal static class Names
         ? value
         : throw Refuse.Invalid("invalid-seconds", field, Text(value), "it is out of range", "use 0 to 86400 seconds");
 
+    /// <summary>Whole seconds of <c>90s</c>, <c>10m</c>, <c>2h</c>, <c>1d</c> or, as seconds, a plain number; 0 means never.</summary>
+    public static int Duration(string field, string text, int least)
+    {
+        const int most = 366 * 86400;
+        var (number, unit) = text.Length == 0 ? ("", 0L) : text[^1] switch
+        {
+            's' => (text[..^1], 1L),
+            'm' => (text[..^1], 60L),
+            'h' => (text[..^1], 3600L),
+            'd' => (text[..^1], 86400L),
+            _ => (text, 1L),
+        };
+        if (int.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out var count) && count * unit is var seconds && (seconds == 0 || (seconds >= least && seconds <= most)))
+            return (int)seconds;
+        throw Refuse.Invalid("invalid-duration", field, text, $"it is no duration from {Text(least)} s to 366 days", "write 90s, 10m, 2h or 1d, or 0 for never");
+    }
+
     public static string Scheduler(string? value) => value switch
     {
         null or "" => "wrr",

@@ -55,6 +55,13 @@ internal sealed class NodeLiveness(TimeProvider time, TimeSpan timeout)
     /// <summary>What comes from now on counts: this manager could not know before, for want of a majority.</summary>
     public void ListenAnew() => _listeningSince = _lastLook = time.GetTimestamp();
 
+    /// <summary>Whether a node has been silent for so long, or for the whole time-out where that is shorter, since this manager listens.</summary>
+    public bool IsSilent(string nodeId, int seconds)
+    {
+        var period = TimeSpan.FromSeconds(Math.Min(seconds, timeout.TotalSeconds));
+        return time.GetElapsedTime(Math.Max(Last(nodeId)?.At ?? 0, Volatile.Read(ref _listeningSince))) >= period;
+    }
+
     /// <summary>The nodes whose time is over, with their silence.</summary>
     public List<(Node Node, TimeSpan Silence)> Silent(IEnumerable<Node> nodes)
     {

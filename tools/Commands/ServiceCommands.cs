@@ -83,6 +83,9 @@ internal static class ServiceCommands
                 DrainSeconds = parsed.GetValue(settings.Drain),
                 SlowStartSeconds = parsed.GetValue(settings.SlowStart) ?? 0,
                 Health = settings.Health.Words(parsed),
+                LostAfter = parsed.GetValue(settings.LostAfter),
+                OnReturn = Word<OnReturn>(parsed.GetValue(settings.OnReturn)),
+                StopOnClientAfter = parsed.GetValue(settings.StopOnClientAfter),
                 PublishNotReady = parsed.GetValue(settings.NotReady),
                 Labels = Inputs.LabelsOf(parsed.GetValue(settings.Labels)),
             }, OverlayNetJson.Default.ServiceCreateRequest, cancellation).ConfigureAwait(false);
@@ -116,6 +119,9 @@ internal static class ServiceCommands
                 DrainSeconds = parsed.GetValue(settings.Drain),
                 SlowStartSeconds = parsed.GetValue(settings.SlowStart),
                 Health = settings.Health.Words(parsed),
+                LostAfter = parsed.GetValue(settings.LostAfter),
+                OnReturn = Word<OnReturn>(parsed.GetValue(settings.OnReturn)),
+                StopOnClientAfter = parsed.GetValue(settings.StopOnClientAfter),
                 PublishNotReady = parsed.GetValue(settings.NotReady),
                 Labels = Inputs.LabelsOf(parsed.GetValue(settings.Labels)),
             }, OverlayNetJson.Default.ServiceUpdateRequest, cancellation).ConfigureAwait(false);
@@ -184,12 +190,15 @@ internal static class ServiceCommands
         public Option<int?> SlowStart { get; } = Inputs.Number("--slow-start", 0, 86400, "How long an endpoint that has become healthy takes to reach its full weight, in seconds", "SECONDS");
         public Option<string?> Policy { get; } = Inputs.Word("--publish-policy", "Which endpoints published ports lead to: all, or only the ingress node's own", "cluster", "local");
         public HealthOptions Health { get; } = new("Check of its endpoints");
+        public Option<string?> LostAfter { get; } = Inputs.Text("--lost-after", "An endpoint on a silent node that nobody has reached for so long is lost, such as 10m; 0: never", "DURATION");
+        public Option<string?> OnReturn { get; } = Inputs.Word("--on-return", "What of a lost endpoint: it is removed for a replacement, or taken back when its node returns", "replace", "reconcile");
+        public Option<string?> StopOnClientAfter { get; } = Inputs.Text("--stop-on-client-after", "A node that no manager has answered for so long stops the service on itself, such as 5m; 0: never", "DURATION");
         public Option<bool?> NotReady { get; } = new("--publish-not-ready") { Description = "tasks.NAME also lists endpoints that are starting or fail their checks" };
         public Option<string[]> Labels { get; } = Inputs.Labels();
 
         public void AddTo(Command command)
         {
-            foreach (var option in new Option[] { Ports, Mode, Aliases, Scheduler, Affinity, Balancer, Drain, SlowStart, Policy, NotReady, Labels })
+            foreach (var option in new Option[] { Ports, Mode, Aliases, Scheduler, Affinity, Balancer, Drain, SlowStart, Policy, LostAfter, OnReturn, StopOnClientAfter, NotReady, Labels })
                 command.Options.Add(option);
             Health.AddTo(command);
         }

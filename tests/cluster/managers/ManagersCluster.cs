@@ -8,16 +8,17 @@ using OverlayNet.ClusterTests.Harness;
 
 namespace OverlayNet.ClusterTests.Managers;
 
-/// <summary>Nodes of which the first three become managers, with a service, backends and clients on top.</summary>
+/// <summary>Nodes of which the first three (or as many as are asked for) become managers, with a service, backends and clients on top.</summary>
 public sealed class ManagersCluster : IDisposable
 {
     public const string Network = "app";
 
     /// <param name="workers">Nodes after the three managers.</param>
     /// <param name="settings">Further lines of every daemon's configuration.</param>
-    public ManagersCluster(int workers = 1, bool managers = true, string settings = "")
+    /// <param name="count">How many managers.</param>
+    public ManagersCluster(int workers = 1, bool managers = true, string settings = "", int count = 3)
     {
-        Cluster = Cluster.Lay(3 + workers);
+        Cluster = Cluster.Lay(count + workers);
         try
         {
             foreach (var node in Cluster.Nodes)
@@ -26,12 +27,9 @@ public sealed class ManagersCluster : IDisposable
                 node.Start();
             }
             Nodes[0].Cli("init", "--address", Nodes[0].Address, "--name", "node1");
-            if (managers)
-            {
-                Join(Nodes[1], "manager");
-                Join(Nodes[2], "manager");
-            }
-            foreach (var node in Nodes.Skip(3))
+            foreach (var node in managers ? Nodes.Take(count).Skip(1) : [])
+                Join(node, "manager");
+            foreach (var node in Nodes.Skip(count))
                 Join(node, "worker");
             Nodes[0].Cli("network", "create", "--subnet", "10.10.0.0/24", Network);
             Nodes[0].Cli("service", "create", "--network", Network, "--port", "80", "web");
@@ -73,6 +71,14 @@ public sealed class ManagersCluster : IDisposable
     {
         Signal(EtcdPid(node), "KILL");
         node.Kill();
+    }
+
+    /// <summary>Nothing comes in or goes out of a node on the underlay.</summary>
+    /// <returns>What ends it.</returns>
+    public static Action CutOff(ClusterNode node)
+    {
+        Commands.In(node.Netns, "nft", "add table inet cut; add chain inet cut in { type filter hook input priority -300; }; add chain inet cut out { type filter hook output priority -300; }; add rule inet cut in iifname eth0 drop; add rule inet cut out oifname eth0 drop").Succeeded();
+        return () => Commands.In(node.Netns, "nft", "delete", "table", "inet", "cut").Succeeded();
     }
 
     public static void Signal(int pid, string signal) => Commands.Run("kill", $"-{signal}", Cluster.Number(pid));

@@ -36,6 +36,7 @@ public sealed class RequestTests
         { "network prune --force", "POST /v1/networks/prune", "[]", "" },
         { "service create --network app --port 8080:80/tcp -p dns=53/udp --alias www --scheduler LC --affinity 10 --drain 5 --slow-start 60 --publish-policy local --balancer nft --endpoint-mode dnsrr web", "POST /v1/services", Service,
             """{"name":"web","network":"app","ports":["8080:80/tcp","dns=53/udp"],"endpointMode":"dnsrr","aliases":["www"],"scheduler":"lc","affinitySeconds":10,"balancer":"nft","publishMode":"ingress","publishPolicy":"local","drainSeconds":5,"slowStartSeconds":60}""" },
+        { "service update --lost-after 10m --on-return replace --stop-on-client-after 5m web", "PATCH /v1/services/web", Service, """{"lostAfter":"10m","onReturn":"replace","stopOnClientAfter":"5m"}""" },
         { "service update --drain 9 --network app web", "PATCH /v1/services/web?network=app", Service, """{"drainSeconds":9}""" },
         { "service rm --force --network app web", "DELETE /v1/services/web?network=app&force=true", "", "" },
         { "node rm -f node2", "DELETE /v1/nodes/node2?force=true", "", "" },

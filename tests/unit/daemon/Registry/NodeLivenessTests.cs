@@ -40,6 +40,23 @@ public sealed class NodeLivenessTests
         Assert.Equal(2, liveness.Silent(Nodes).Count);
     }
 
+    [Fact]
+    public void ANodeIsSilentForAPolicyOnlyAfterItsTimeOrTheWholeTimeoutOfListening()
+    {
+        var liveness = new NodeLiveness(_time, TimeSpan.FromSeconds(30));
+        liveness.Heard(new HeartbeatRequest { NodeId = Nodes.First().Id });
+        Pass(liveness, 9);
+        Assert.False(liveness.IsSilent(Nodes.First().Id, 10));
+        Pass(liveness, 1);
+        Assert.True(liveness.IsSilent(Nodes.First().Id, 10));
+        Assert.False(liveness.IsSilent(Nodes.First().Id, 600));
+        Pass(liveness, 20);
+        Assert.True(liveness.IsSilent(Nodes.First().Id, 600));
+        _time.Advance(TimeSpan.FromMinutes(20));
+        Assert.Empty(liveness.Silent(Nodes));
+        Assert.False(liveness.IsSilent(Nodes.First().Id, 10));
+    }
+
     private void Pass(NodeLiveness liveness, int seconds)
     {
         for (var second = 0; second < seconds; second++)
