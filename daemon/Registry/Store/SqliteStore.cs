@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using Microsoft.Data.Sqlite;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -31,6 +32,9 @@ public sealed record SqliteStoreOptions
 public sealed partial class SqliteStore : IRegistryStore
 {
     private const int MaxGroup = 256;
+
+    /// <summary>Ticks of the stopwatch; a disk may take long, and nobody is to wait for what may not come.</summary>
+    private static readonly long MostWait = Stopwatch.Frequency / 500;
     private const int HistoryPage = 2000;
     private const int ImportPage = 1000;
     private static readonly TimeSpan MaintenancePeriod = TimeSpan.FromSeconds(30);
@@ -271,14 +275,34 @@ public sealed partial class SqliteStore : IRegistryStore
     {
         var group = new List<WriteRequest>(MaxGroup);
         var batches = new List<WatchBatch>(MaxGroup);
+        var (lastCount, lastTicks) = (1, 0L);
         foreach (var first in _queue.GetConsumingEnumerable())
         {
             group.Add(first);
-            while (group.Count < MaxGroup && _queue.TryTake(out var another))
-                group.Add(another);
+            Gather(group, lastCount, lastTicks);
+            var begun = Stopwatch.GetTimestamp();
             WriteGroup(group, batches);
+            (lastCount, lastTicks) = (group.Count, Stopwatch.GetTimestamp() - begun);
             group.Clear();
             batches.Clear();
+        }
+    }
+
+    /// <summary>
+    /// What waits goes together. Whoever was answered with the last transaction is likely about to come again, a moment after its
+    /// fellows: as many as then are waited for, for a quarter of what that transaction took, since one more costs four times that.
+    /// </summary>
+    private void Gather(List<WriteRequest> group, int lastCount, long lastTicks)
+    {
+        var until = Stopwatch.GetTimestamp() + Math.Min(lastTicks / 4, MostWait);
+        while (group.Count < MaxGroup)
+        {
+            if (_queue.TryTake(out var another))
+                group.Add(another);
+            else if (group.Count >= lastCount || Stopwatch.GetTimestamp() >= until)
+                return;
+            else
+                Thread.Yield();
         }
     }
 

@@ -23,6 +23,7 @@ internal sealed class SqliteWriter : IDisposable
             """
             INSERT INTO kv VALUES ($1, $2, $3, $4, $5)
             ON CONFLICT (key) DO UPDATE SET value = excluded.value, mod_rev = excluded.mod_rev, lease = excluded.lease
+            RETURNING create_rev
             """, 5);
         _delete = Command("DELETE FROM kv WHERE key = $1", 1);
         _record = Command("INSERT INTO history (key, rev, value, create_rev, lease) VALUES ($1, $2, $3, $4, $5)", 5);
@@ -59,20 +60,19 @@ internal sealed class SqliteWriter : IDisposable
 
     public StoredValue Put(in Put put, long revision)
     {
-        var created = Find(put.Key).Create;
-        var stored = new StoredValue(put.Key, put.Value, created == 0 ? revision : created, revision, put.Lease);
         var value = put.Value.ToArray();
-        Run(_put, put.Key, value, stored.CreateRevision, revision, put.Lease);
-        Run(_record, put.Key, revision, value, stored.CreateRevision, put.Lease);
-        return stored;
+        // What was created before keeps its revision of creation, which comes back with the same statement.
+        Bind(_put, put.Key, value, revision, revision, put.Lease);
+        var created = (long)_put.ExecuteScalar()!;
+        Run(_record, put.Key, revision, value, created, put.Lease);
+        return new StoredValue(put.Key, put.Value, created, revision, put.Lease);
     }
 
     /// <returns>False when the key is absent.</returns>
     public bool Delete(string key, long revision)
     {
-        if (Find(key).Mod == 0)
+        if (Run(_delete, key) == 0)
             return false;
-        Run(_delete, key);
         Run(_record, key, revision, DBNull.Value, 0L, 0L);
         return true;
     }
@@ -136,11 +136,17 @@ internal sealed class SqliteWriter : IDisposable
         return command;
     }
 
-    private static void Run(SqliteCommand command, params ReadOnlySpan<object> values)
+    /// <returns>How many rows it changed.</returns>
+    private static int Run(SqliteCommand command, params ReadOnlySpan<object> values)
+    {
+        Bind(command, values);
+        return command.ExecuteNonQuery();
+    }
+
+    private static void Bind(SqliteCommand command, params ReadOnlySpan<object> values)
     {
         for (var i = 0; i < values.Length; i++)
             command.Parameters[i].Value = values[i];
-        command.ExecuteNonQuery();
     }
 
     private void Execute(string sql, params object[] values)

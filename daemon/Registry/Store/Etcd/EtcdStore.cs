@@ -154,9 +154,6 @@ public sealed partial class EtcdStore : IRegistryStore
         request.Compare.AddRange(transaction.Guards.Select(Compared));
         request.Success.AddRange(transaction.Puts.Select(put => PutOp(_prefix + put.Key, ByteString.CopyFrom(put.Value.Span), put.Lease)));
         request.Success.AddRange(transaction.Deletes.Select(key => new RequestOp { RequestDeleteRange = new DeleteRangeRequest { Key = Key(key) } }));
-        // When a guard fails, which: the values as of that very revision.
-        request.Failure.Add(new RequestOp { RequestRange = new RangeRequest { Key = _identityKey, KeysOnly = true } });
-        request.Failure.AddRange(transaction.Guards.Select(guard => new RequestOp { RequestRange = new RangeRequest { Key = Key(guard.Key), KeysOnly = true } }));
         if (request.Compare.Count > MaxOperations || request.Success.Count > MaxOperations)
             throw new ArgumentException($"a transaction of more than {MaxOperations} operations", nameof(transaction));
         TxnResponse? answer;
@@ -177,10 +174,28 @@ public sealed partial class EtcdStore : IRegistryStore
         ThrowIfOther(answer.Header);
         if (answer.Succeeded)
             return new CommitResult(CommitOutcome.Committed, answer.Header.Revision);
-        if (ModRevision(answer.Responses[0]) != _identityRevision)
-            return new CommitResult(CommitOutcome.OtherIncarnation, answer.Header.Revision);
-        var failed = transaction.Guards.Zip(answer.Responses.Skip(1)).First(pair => !Holds(pair.First, pair.Second)).First;
-        return new CommitResult(CommitOutcome.GuardFailed, answer.Header.Revision, failed.Key);
+        return await WhichFailedAsync(transaction.Guards, answer.Header.Revision, cancel).ConfigureAwait(false);
+    }
+
+    /// <summary>Which guard failed, by the values as of that very revision. Asked afterwards: few fail, and the questions would make every commit longer.</summary>
+    private async Task<CommitResult> WhichFailedAsync(IReadOnlyList<Guard> guards, long revision, CancellationToken cancel)
+    {
+        RequestOp Asked(ByteString key) => new() { RequestRange = new RangeRequest { Key = key, KeysOnly = true, Revision = revision } };
+        var question = new TxnRequest { Success = { Asked(_identityKey) } };
+        question.Success.AddRange(guards.Select(guard => Asked(Key(guard.Key))));
+        try
+        {
+            var answer = await _client.ReadAsync(EtcdMethods.Txn, question, TxnResponse.Parser, cancel).ConfigureAwait(false);
+            ThrowIfOther(answer.Header);
+            return ModRevision(answer.Responses[0]) != _identityRevision
+                ? new CommitResult(CommitOutcome.OtherIncarnation, revision)
+                : new CommitResult(CommitOutcome.GuardFailed, revision, guards.Zip(answer.Responses.Skip(1)).First(pair => !Holds(pair.First, pair.Second)).First.Key);
+        }
+        catch (GrpcException)
+        {
+            // Nothing was written, that is certain; which guard it was only makes a better message.
+            return new CommitResult(CommitOutcome.GuardFailed, revision);
+        }
     }
 
     public async IAsyncEnumerable<WatchBatch> WatchAsync(string prefix, long fromRevision, [EnumeratorCancellation] CancellationToken cancel = default)

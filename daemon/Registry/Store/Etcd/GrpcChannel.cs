@@ -52,6 +52,7 @@ internal sealed class GrpcChannel : IDisposable
 {
     private const int Prefix = 5;
     private static readonly MediaTypeHeaderValue GrpcContent = new("application/grpc");
+    private static readonly TransferCodingWithQualityHeaderValue Trailers = new("trailers");
     private readonly HttpClient _calls;
     private readonly HttpClient _streams;
 
@@ -178,7 +179,7 @@ internal sealed class GrpcChannel : IDisposable
             Version = HttpVersion.Version20,
             VersionPolicy = HttpVersionPolicy.RequestVersionExact,
         };
-        message.Headers.TE.Add(new TransferCodingWithQualityHeaderValue("trailers"));
+        message.Headers.TE.Add(Trailers);
         // Without it a member that has lost the others answers a watch with silence.
         if (needsLeader)
             message.Headers.Add("hasleader", "true");
