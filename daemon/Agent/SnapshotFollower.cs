@@ -45,6 +45,12 @@ public sealed partial class SnapshotFollower(
     /// <summary>Since the last word of a manager; null: never heard one.</summary>
     public TimeSpan? SinceContact => Math.Max(Volatile.Read(ref _lastContact), client.LastAnswer) is var stamp and not 0 ? time.GetElapsedTime(stamp) : null;
 
+    /// <summary>
+    /// On a manager: the registry's own memory. Where it is at the same revision it takes the place of this copy, so that a large
+    /// registry is not in memory twice.
+    /// </summary>
+    public Func<Snapshot?>? Twin { get; set; }
+
     /// <summary>Called for revisions that are traced, before they can be seen in <see cref="Current"/>.</summary>
     public event Action<WatchMessage>? Traced;
 
@@ -131,6 +137,8 @@ public sealed partial class SnapshotFollower(
             if (message.Snapshot is null && message.Changes is null && message.Revision <= Current.Revision)
             {
                 _confirmed.TrySetResult();
+                if (Twinned(_registry) is var twin && !ReferenceEquals(twin, _registry))
+                    Publish(twin, Volatile.Read(ref _held));
                 continue;
             }
             if (message.TraceParent is not null)
@@ -167,7 +175,7 @@ public sealed partial class SnapshotFollower(
         TaskCompletionSource changed;
         lock (_gate)
         {
-            _registry = registry;
+            _registry = registry = Twinned(registry);
             Volatile.Write(ref _held, held);
             Volatile.Write(ref _current, registry.With([.. held.Values]));
             Synced = true;
@@ -176,6 +184,9 @@ public sealed partial class SnapshotFollower(
         }
         changed.SetResult();
     }
+
+    private Snapshot Twinned(Snapshot registry) =>
+        Twin?.Invoke() is { } twin && twin.Incarnation == registry.Incarnation && twin.Revision == registry.Revision && twin.ClusterId == registry.ClusterId ? twin : registry;
 
     private async Task SaveChanges(CancellationToken cancellation)
     {

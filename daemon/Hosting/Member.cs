@@ -47,6 +47,7 @@ internal sealed partial class Member : IAsyncDisposable
         _captures = new CaptureStream(options.Socket, options.State);
         var selector = new ManagerSelector(Managers, identity.Membership.NodeId, Own, time);
         Agent = new NodeAgent(options, identity.Membership, new RegistryClient(_http, selector, time), events, time, loggers, _identity);
+        Agent.Follower.Twin = () => Registry?.Current;
         Agent.Trust = () => new NodeTrust(TrustInEffect, _identity.Current.Issuer);
         Agent.Heartbeat.Answered += answer =>
         {

@@ -16,13 +16,17 @@ internal sealed class ChangeFeed(int revisions, Func<bool>? stale = null, Func<C
     private static readonly TimeSpan LifeSign = TimeSpan.FromSeconds(1);
 
     private readonly RecentLog<(long Revision, ReadOnlyMemory<byte> Line)> _log = new(revisions);
+    private readonly SharedSnapshot _shared = new();
     private Snapshot _newest = Snapshot.Empty;
 
-    /// <summary>Begins anew: every watcher gets a snapshot.</summary>
-    public void Start(Snapshot snapshot)
+    /// <summary>Begins anew: every watcher gets a snapshot, but for those that lack no more than what is recent.</summary>
+    /// <param name="recent">What led to the snapshot, a message for each visible revision after <paramref name="since"/>.</param>
+    public void Start(Snapshot snapshot, long since, IEnumerable<WatchMessage> recent)
     {
         Volatile.Write(ref _newest, snapshot);
-        _log.Start(snapshot.Revision);
+        _log.Start(since);
+        foreach (var message in recent)
+            _log.Append(message.Revision, (message.Revision, Line(message)));
     }
 
     public void Add(WatchMessage message, Snapshot after)
@@ -33,7 +37,7 @@ internal sealed class ChangeFeed(int revisions, Func<bool>? stale = null, Func<C
 
     public void Signal() => _log.Signal();
 
-    /// <summary>Lines of the watch stream, without end; each ends with a line feed.</summary>
+    /// <summary>Lines of the watch stream, without end; each ends with a line feed. A long one comes in pieces.</summary>
     /// <param name="have">The revision the watcher has; null: none, so a snapshot first.</param>
     /// <param name="incarnation">The incarnation that <paramref name="have"/> is of.</param>
     public async IAsyncEnumerable<ReadOnlyMemory<byte>> ReadAsync(
@@ -59,13 +63,11 @@ internal sealed class ChangeFeed(int revisions, Func<bool>? stale = null, Func<C
             // Of another incarnation, or ahead of everything there is (then what it has is not ours): start over.
             if (next is null || incarnation != newest.Incarnation || next > newest.Revision + 1)
             {
-                (next, incarnation) = (newest.Revision + 1, newest.Incarnation);
-                yield return Line(new WatchMessage
-                {
-                    Incarnation = newest.Incarnation,
-                    Revision = newest.Revision,
-                    Snapshot = newest.ToContract(),
-                });
+                // One that another watcher was just sent is as good: what has happened since follows.
+                var (revision, pieces) = await _shared.OfAsync(newest, newest.Revision - (revisions / 2), cancel).ConfigureAwait(false);
+                (next, incarnation) = (revision + 1, newest.Incarnation);
+                foreach (var piece in pieces)
+                    yield return piece;
                 continue;
             }
             var lines = _log.Read(next.Value, out var more);
@@ -74,9 +76,9 @@ internal sealed class ChangeFeed(int revisions, Func<bool>? stale = null, Func<C
                 next = null;
                 continue;
             }
-            foreach (var (revision, line) in lines)
+            foreach (var (at, line) in lines)
             {
-                next = revision + 1;
+                next = at + 1;
                 yield return line;
             }
             if (lines.Count == 0 && !await HappensAsync(more, time, cancel).ConfigureAwait(false))

@@ -42,6 +42,10 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
 {
     private const int MaxAttempts = 100;
     private const int MaxChunk = 20, MaxForgotten = 200;
+
+    /// <summary>Revisions that are told to agents from before this manager's start, and keys from which on a registry is large.</summary>
+    private const int Recent = 1000, Large = 20_000;
+    private static readonly TimeSpan RecentTimeout = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan WriteTimeout = TimeSpan.FromSeconds(15);
     private static readonly TimeSpan StaleAfter = TimeSpan.FromSeconds(4);
     private static readonly TimeSpan RetryAfterStoreError = TimeSpan.FromMilliseconds(200);
@@ -298,13 +302,46 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
     {
         var identity = _store.Identity;
         var all = await _store.RangeAsync("", stale: stale, cancel: cancel).ConfigureAwait(false);
+        var (since, recent) = stale ? (all.Revision, []) : await RecentAsync(identity.Incarnation, all.Revision, cancel).ConfigureAwait(false);
         lock (_gate)
         {
             _state.Load(identity, all);
-            Feed.Start(_state.Snapshot);
+            Feed.Start(_state.Snapshot, since, recent);
             Publish();
         }
-        return all.Revision + 1;
+        var (next, large) = (all.Revision + 1, all.Items.Count > Large);
+        all = null;
+        if (large)
+        {
+            // The text of everything was in memory beside what it says; it would stay part of the process for hours.
+            GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive, blocking: true, compacting: true);
+        }
+        return next;
+    }
+
+    /// <summary>What led to a revision: agents that were nearly as far need no snapshot after this manager's start.</summary>
+    /// <returns>After which revision, and the messages from there on; nothing when the store does not say in time.</returns>
+    private async Task<(long Since, List<WatchMessage> Messages)> RecentAsync(long incarnation, long revision, CancellationToken cancel)
+    {
+        var since = Math.Max(0, revision - Recent);
+        var messages = new List<WatchMessage>();
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        limit.CancelAfter(RecentTimeout);
+        try
+        {
+            await foreach (var batch in _store.WatchAsync("", since + 1, limit.Token).ConfigureAwait(false))
+            {
+                if (batch.Revision <= revision && RegistryState.Message(incarnation, batch) is { } message)
+                    messages.Add(message);
+                if (batch.Revision >= revision)
+                    return (since, messages);
+            }
+        }
+        catch (Exception e) when (e is RegistryStoreException or JsonException or FormatException || (e is OperationCanceledException && !cancel.IsCancellationRequested))
+        {
+            // Compacted, or slow: then it is snapshots.
+        }
+        return (revision, []);
     }
 
     private async Task FollowAsync(long next)

@@ -119,6 +119,12 @@ internal sealed class RegistryState
         return message;
     }
 
+    /// <summary>What agents have to know of a batch that memory has already; null for renewals of leases.</summary>
+    public static WatchMessage? Message(long incarnation, WatchBatch batch) =>
+        batch.Changes.Count > 0 && batch.Changes.All(change => change.Key.StartsWith(Keys.LeasePrefix, StringComparison.Ordinal))
+            ? null
+            : new WatchMessage { Incarnation = incarnation, Revision = batch.Revision, Changes = [.. batch.Changes.Select(IndexObject).OfType<RegistryChange>()] };
+
     private static string? TraceOf(WatchBatch batch) =>
         batch.Changes.FirstOrDefault(change => change.Key == Keys.Trace)?.Value is { } trace ? Encoding.ASCII.GetString(trace.Value.Span) : null;
 

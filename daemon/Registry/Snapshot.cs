@@ -11,10 +11,11 @@ public sealed class Snapshot
 {
     /// <summary>The least length of an id's beginning that refers to the object, as in Docker's short ids.</summary>
     private const int MinIdPrefix = 4;
+    private const string UsualInterface = "eth0";
 
     private static readonly ImmutableHashSet<string> NoIds = ImmutableHashSet<string>.Empty;
 
-    private readonly ImmutableDictionary<string, ImmutableHashSet<string>> _byName;
+    private readonly ImmutableDictionary<NameKey, Ids> _byName;
     private readonly ImmutableDictionary<string, ImmutableHashSet<string>> _serviceEndpoints;
     private readonly ImmutableDictionary<string, ImmutableHashSet<string>> _networkEndpoints;
     private readonly ImmutableDictionary<string, ImmutableHashSet<string>> _networkServices;
@@ -139,23 +140,23 @@ public sealed class Snapshot
     }
 
     /// <summary>By id, name, or the beginning of an id.</summary>
-    public Lookup<Node> FindNode(string reference) => Find(Nodes, Kinds.Node, "", reference, n => n.Id);
+    public Lookup<Node> FindNode(string reference) => Find(Nodes, Kinds.Node, [""], reference, n => n.Id);
 
     /// <summary>By id, name, or the beginning of an id.</summary>
-    public Lookup<Network> FindNetwork(string reference) => Find(Networks, Kinds.Network, "", reference, n => n.Id);
+    public Lookup<Network> FindNetwork(string reference) => Find(Networks, Kinds.Network, [""], reference, n => n.Id);
 
     /// <summary>By id, name, or the beginning of an id.</summary>
     /// <param name="networkId">Id of the network to look in; null: all, where equal names make the reference ambiguous.</param>
     public Lookup<Service> FindService(string reference, string? networkId = null) =>
-        Find(Services, Kinds.Service, networkId, reference, s => s.Id, s => networkId is null || s.NetworkId == networkId);
+        Find(Services, Kinds.Service, networkId is null ? Networks.Keys : [networkId], reference, s => s.Id, s => networkId is null || s.NetworkId == networkId);
 
     /// <summary>By id, name, or the beginning of an id.</summary>
     /// <param name="networkId">Id of the network to look in; null: all, where equal names make the reference ambiguous.</param>
     public Lookup<Endpoint> FindEndpoint(string reference, string? networkId = null) =>
-        Find(Endpoints, Kinds.Endpoint, networkId, reference, e => e.Id, e => networkId is null || e.NetworkId == networkId);
+        Find(Endpoints, Kinds.Endpoint, networkId is null ? Networks.Keys : [networkId], reference, e => e.Id, e => networkId is null || e.NetworkId == networkId);
 
     /// <summary>By id, name, or the beginning of an id.</summary>
-    public Lookup<FloatingVip> FindVip(string reference) => Find(Vips, Kinds.Vip, "", reference, v => v.Id);
+    public Lookup<FloatingVip> FindVip(string reference) => Find(Vips, Kinds.Vip, [""], reference, v => v.Id);
 
     /// <summary>The endpoints behind a service, in no particular order.</summary>
     public IEnumerable<Endpoint> EndpointsOf(Service service) => Members(_serviceEndpoints, service.Id, Endpoints);
@@ -168,7 +169,7 @@ public sealed class Snapshot
 
     /// <summary>Endpoints by their exact name; a container and a node's own may have the same.</summary>
     public IEnumerable<Endpoint> EndpointsNamed(string name, Network network) =>
-        Members(_byName, NameKey(Kinds.Endpoint, network.Id, name), Endpoints);
+        _byName.GetValueOrDefault(new NameKey(Kinds.Endpoint, network.Id, name)).All.Select(id => Endpoints[id]);
 
     public IEnumerable<Service> ServicesOf(Network network) => Members(_networkServices, network.Id, Services);
 
@@ -200,8 +201,9 @@ public sealed class Snapshot
     private static List<T> Ordered<T>(ImmutableDictionary<string, T> objects) =>
         [.. objects.OrderBy(o => o.Key, StringComparer.Ordinal).Select(o => o.Value)];
 
+    /// <param name="scopes">Networks in which the name is looked for; "" for kinds whose names are the cluster's.</param>
     private Lookup<T> Find<T>(
-        ImmutableDictionary<string, T> objects, string kind, string? scope, string reference, Func<T, string> id,
+        ImmutableDictionary<string, T> objects, string kind, IEnumerable<string> scopes, string reference, Func<T, string> id,
         Func<T, bool>? within = null)
         where T : class
     {
@@ -210,8 +212,8 @@ public sealed class Snapshot
         if (objects.TryGetValue(reference, out var exact) && (within is null || within(exact)))
             return Lookup<T>.Of([exact]);
         var name = reference.ToLowerInvariant();
-        var named = _byName.GetValueOrDefault(NameKey(kind, scope, name), NoIds);
-        if (!named.IsEmpty)
+        var named = scopes.SelectMany(scope => _byName.GetValueOrDefault(new NameKey(kind, scope, name)).All).ToList();
+        if (named.Count > 0)
             return Lookup<T>.Of([.. named.Order(StringComparer.Ordinal).Select(i => objects[i])]);
         if (reference.Length < MinIdPrefix)
             return Lookup<T>.None;
@@ -219,8 +221,40 @@ public sealed class Snapshot
             .Where(o => id(o).StartsWith(reference, StringComparison.Ordinal) && (within is null || within(o)))]);
     }
 
-    /// <param name="scope">Id of a network; "" for kinds without one; null: whatever the network.</param>
-    private static string NameKey(string kind, string? scope, string name) => $"{kind}/{scope ?? "*"}/{name}";
+    /// <param name="Scope">Id of a network; "" for kinds whose names are the cluster's.</param>
+    private readonly record struct NameKey(string Kind, string Scope, string Name);
+
+    /// <summary>The ids that have a name: nearly always one, so that a set for each of many names would only cost memory.</summary>
+    private readonly struct Ids
+    {
+        private readonly object? _oneOrSet;
+
+        private Ids(object? oneOrSet) => _oneOrSet = oneOrSet;
+
+        public bool IsEmpty => _oneOrSet is null;
+
+        public IEnumerable<string> All => _oneOrSet switch
+        {
+            null => [],
+            string one => [one],
+            var set => (ImmutableHashSet<string>)set,
+        };
+
+        public Ids With(string id) => _oneOrSet switch
+        {
+            null => new Ids(id),
+            string one when one == id => this,
+            string one => new Ids(NoIds.Add(one).Add(id)),
+            var set => new Ids(((ImmutableHashSet<string>)set).Add(id)),
+        };
+
+        public Ids Without(string id) => _oneOrSet switch
+        {
+            null => this,
+            string one => one == id ? default : this,
+            var set => ((ImmutableHashSet<string>)set).Remove(id) is { Count: > 1 } left ? new Ids(left) : new Ids(((ImmutableHashSet<string>)set).Remove(id).FirstOrDefault()),
+        };
+    }
 
     private sealed class Builder
     {
@@ -256,7 +290,7 @@ public sealed class Snapshot
         public ImmutableDictionary<string, Endpoint>.Builder Endpoints { get; } = ImmutableDictionary.CreateBuilder<string, Endpoint>();
         public ImmutableDictionary<string, FloatingVip>.Builder Vips { get; } = ImmutableDictionary.CreateBuilder<string, FloatingVip>();
         public ImmutableDictionary<string, VipHolder>.Builder VipHolders { get; } = ImmutableDictionary.CreateBuilder<string, VipHolder>();
-        public ImmutableDictionary<string, ImmutableHashSet<string>>.Builder ByName { get; } = Index();
+        public ImmutableDictionary<NameKey, Ids>.Builder ByName { get; } = ImmutableDictionary.CreateBuilder<NameKey, Ids>();
         public ImmutableDictionary<string, ImmutableHashSet<string>>.Builder ServiceEndpoints { get; } = Index();
         public ImmutableDictionary<string, ImmutableHashSet<string>>.Builder NetworkEndpoints { get; } = Index();
         public ImmutableDictionary<string, ImmutableHashSet<string>>.Builder NetworkServices { get; } = Index();
@@ -284,31 +318,30 @@ public sealed class Snapshot
         {
             Delete(Kinds.Node, node.Id);
             Nodes[node.Id] = node;
-            Add(ByName, NameKey(Kinds.Node, "", node.Name), node.Id);
+            AddName(new NameKey(Kinds.Node, "", node.Name), node.Id);
         }
 
         public void Put(Network network)
         {
             Delete(Kinds.Network, network.Id);
             Networks[network.Id] = network;
-            Add(ByName, NameKey(Kinds.Network, "", network.Name), network.Id);
+            AddName(new NameKey(Kinds.Network, "", network.Name), network.Id);
         }
 
         public void Put(Service service)
         {
             Delete(Kinds.Service, service.Id);
             Services[service.Id] = service;
-            Add(ByName, NameKey(Kinds.Service, service.NetworkId, service.Name), service.Id);
-            Add(ByName, NameKey(Kinds.Service, null, service.Name), service.Id);
+            AddName(new NameKey(Kinds.Service, service.NetworkId, service.Name), service.Id);
             Add(NetworkServices, service.NetworkId, service.Id);
         }
 
         public void Put(Endpoint endpoint)
         {
             Delete(Kinds.Endpoint, endpoint.Id);
+            endpoint = Lean(endpoint);
             Endpoints[endpoint.Id] = endpoint;
-            Add(ByName, NameKey(Kinds.Endpoint, endpoint.NetworkId, endpoint.Name), endpoint.Id);
-            Add(ByName, NameKey(Kinds.Endpoint, null, endpoint.Name), endpoint.Id);
+            AddName(new NameKey(Kinds.Endpoint, endpoint.NetworkId, endpoint.Name), endpoint.Id);
             Add(NetworkEndpoints, endpoint.NetworkId, endpoint.Id);
             Add(NodeEndpoints, endpoint.NodeId, endpoint.Id);
             if (endpoint.ServiceId is not null)
@@ -319,7 +352,7 @@ public sealed class Snapshot
         {
             Delete(Kinds.Vip, vip.Id);
             Vips[vip.Id] = vip;
-            Add(ByName, NameKey(Kinds.Vip, "", vip.Name), vip.Id);
+            AddName(new NameKey(Kinds.Vip, "", vip.Name), vip.Id);
         }
 
         private void Delete(string? kind, string id)
@@ -327,31 +360,56 @@ public sealed class Snapshot
             switch (kind)
             {
                 case Kinds.Vip when Vips.Remove(id, out var vip):
-                    Remove(ByName, NameKey(Kinds.Vip, "", vip.Name), id);
+                    RemoveName(new NameKey(Kinds.Vip, "", vip.Name), id);
                     break;
                 case Kinds.VipHolder:
                     VipHolders.Remove(id);
                     break;
                 case Kinds.Node when Nodes.Remove(id, out var node):
-                    Remove(ByName, NameKey(Kinds.Node, "", node.Name), id);
+                    RemoveName(new NameKey(Kinds.Node, "", node.Name), id);
                     break;
                 case Kinds.Network when Networks.Remove(id, out var network):
-                    Remove(ByName, NameKey(Kinds.Network, "", network.Name), id);
+                    RemoveName(new NameKey(Kinds.Network, "", network.Name), id);
                     break;
                 case Kinds.Service when Services.Remove(id, out var service):
-                    Remove(ByName, NameKey(Kinds.Service, service.NetworkId, service.Name), id);
-                    Remove(ByName, NameKey(Kinds.Service, null, service.Name), id);
-                    Remove(NetworkServices, service.NetworkId, id);
+                    RemoveName(new NameKey(Kinds.Service, service.NetworkId, service.Name), id);
+                            Remove(NetworkServices, service.NetworkId, id);
                     break;
                 case Kinds.Endpoint when Endpoints.Remove(id, out var endpoint):
-                    Remove(ByName, NameKey(Kinds.Endpoint, endpoint.NetworkId, endpoint.Name), id);
-                    Remove(ByName, NameKey(Kinds.Endpoint, null, endpoint.Name), id);
-                    Remove(NetworkEndpoints, endpoint.NetworkId, id);
+                    RemoveName(new NameKey(Kinds.Endpoint, endpoint.NetworkId, endpoint.Name), id);
+                            Remove(NetworkEndpoints, endpoint.NetworkId, id);
                     Remove(NodeEndpoints, endpoint.NodeId, id);
                     if (endpoint.ServiceId is not null)
                         Remove(ServiceEndpoints, endpoint.ServiceId, id);
                     break;
             }
+        }
+
+        /// <summary>The same endpoint with what it has in common with others held once: there may be many, and each comes with copies of its own.</summary>
+        private Endpoint Lean(Endpoint endpoint)
+        {
+            var node = Nodes.GetValueOrDefault(endpoint.NodeId)?.Id ?? endpoint.NodeId;
+            var network = Networks.GetValueOrDefault(endpoint.NetworkId)?.Id ?? endpoint.NetworkId;
+            var service = endpoint.ServiceId is null ? null : Services.GetValueOrDefault(endpoint.ServiceId)?.Id ?? endpoint.ServiceId;
+            var aliases = endpoint.Aliases.Count == 0 ? [] : endpoint.Aliases;
+            var labels = endpoint.Labels.Count == 0 ? NoLabels.Instance : endpoint.Labels;
+            var name = endpoint.Interface == UsualInterface ? UsualInterface : endpoint.Interface;
+            // Planners know by reference what stayed the same.
+            return ReferenceEquals(node, endpoint.NodeId) && ReferenceEquals(network, endpoint.NetworkId) && ReferenceEquals(service, endpoint.ServiceId)
+                && ReferenceEquals(aliases, endpoint.Aliases) && ReferenceEquals(labels, endpoint.Labels) && ReferenceEquals(name, endpoint.Interface)
+                ? endpoint
+                : endpoint with { NodeId = node, NetworkId = network, ServiceId = service, Aliases = aliases, Labels = labels, Interface = name };
+        }
+
+        private void AddName(NameKey key, string id) => ByName[key] = ByName.GetValueOrDefault(key).With(id);
+
+        private void RemoveName(NameKey key, string id)
+        {
+            var left = ByName.GetValueOrDefault(key).Without(id);
+            if (left.IsEmpty)
+                ByName.Remove(key);
+            else
+                ByName[key] = left;
         }
 
         private static ImmutableDictionary<string, ImmutableHashSet<string>>.Builder Index() =>
