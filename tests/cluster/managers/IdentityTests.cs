@@ -73,6 +73,9 @@ public sealed class IdentityTests
             Assert.Contains(why, Join(worker, nodes[0], token, "node9", "192.0.2.77"), StringComparison.Ordinal);
         Assert.Contains("certificate", Join(worker, nodes[0], once, "node9", "192.0.2.77"), StringComparison.Ordinal);
         Assert.Contains("used up, by node9", Join(worker, nodes[1], once, "node10", "192.0.2.78"), StringComparison.Ordinal);
+        // The very join that passed, said again to another manager.
+        Assert.Contains("used up, by node9", Join(worker, nodes[2], once, "node9", "192.0.2.77"), StringComparison.Ordinal);
+        UntilAudited(nodes[2], "POST /v1/join 403 token-invalid by anonymous");
         UntilAudited(nodes[1], "POST /v1/join 403 token-invalid by anonymous");
         Assert.Contains("used up", nodes[1].Cli("events").Output, StringComparison.Ordinal);
         nodes[0].Cli("node", "rm", "--force", "node9");

@@ -117,8 +117,9 @@ public sealed class FaultBed : IDisposable
         if (!HasClock)
             return;
         Clock(node, "+0s");
+        // With its own "fix" of waits on the monotonic clock they end at once: .NET's finalizer thread spins, in the daemon and in its keeper.
         File.WriteAllText($"{node.Directory}/environment",
-            $"LD_PRELOAD={FakeTime}\nFAKETIME_TIMESTAMP_FILE={node.Directory}/clock\nFAKETIME_CACHE_DURATION=1\nFAKETIME_DONT_FAKE_MONOTONIC=1\nFAKETIME_SKIP_CMDS=setsid,sh,etcd,nsenter,env,kill\n");
+            $"LD_PRELOAD={FakeTime}\nFAKETIME_TIMESTAMP_FILE={node.Directory}/clock\nFAKETIME_CACHE_DURATION=1\nFAKETIME_DONT_FAKE_MONOTONIC=1\nFAKETIME_FORCE_MONOTONIC_FIX=0\nFAKETIME_SKIP_CMDS=setsid,sh,etcd,nsenter,env,kill\n");
     }
 
     private static void Clock(ClusterNode node, string offset)
