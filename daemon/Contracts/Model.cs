@@ -200,6 +200,10 @@ public sealed record DisconnectPolicy
 
     /// <summary>How long no manager with a majority has answered a node when that node itself stops the service: its own endpoints and what its clients use of it.</summary>
     public int StopOnClientAfterSeconds { get; init; }
+
+    /// <inheritdoc cref="UnreadFields"/>
+    [JsonExtensionData]
+    public UnreadFields? Unread { get; set; }
 }
 
 /// <summary>A service: a name with a VIP (or none, in DNSRR mode) in front of endpoints of one network.</summary>

@@ -47,6 +47,7 @@ public sealed class MixedVersionTests
     [InlineData(typeof(Service))]
     [InlineData(typeof(ServicePort))]
     [InlineData(typeof(HealthCheck))]
+    [InlineData(typeof(DisconnectPolicy))]
     [InlineData(typeof(Endpoint))]
     [InlineData(typeof(FloatingVip))]
     public void What_the_registry_keeps_keeps_the_fields_of_a_newer_release(Type kept)
