@@ -18,9 +18,6 @@ internal sealed class CutOff(string state, SnapshotFollower follower, Reconciler
     private TimeSpan _before;
     private bool _written;
 
-    /// <summary>Names of the services that are stopped here.</summary>
-    public IEnumerable<string> Stopped => Volatile.Read(ref _stopped).Values;
-
     /// <summary>Since a manager with a majority has answered, as far as is known.</summary>
     private TimeSpan Silence => heartbeat.Acknowledged is > 0 and var at ? time.GetElapsedTime(at) : _before + time.GetElapsedTime(_started);
 
@@ -53,7 +50,7 @@ internal sealed class CutOff(string state, SnapshotFollower follower, Reconciler
             events("service", "stop", name, string.Create(CultureInfo.InvariantCulture, $"this node has been cut off for {silence.TotalSeconds:0} s: stopped here until it is not any more"), snapshot.Revision);
         foreach (var (id, name) in _stopped.Where(entry => !next.ContainsKey(entry.Key)))
             events("service", "resume", name, "a manager answers again: no longer stopped here", snapshot.Revision);
-        Volatile.Write(ref _stopped, next);
+        _stopped = next;
         reconciler.SetStopped([.. stop.SelectMany(snapshot.EndpointsOf).Select(endpoint => endpoint.Id)]);
     }
 
