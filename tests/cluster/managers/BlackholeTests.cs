@@ -61,7 +61,7 @@ public sealed class BlackholeTests(Xunit.Abstractions.ITestOutputHelper output)
         Wait.Until("all are ready again", () => nodes[0].CliJson("node", "ls").AsArray().All(n => (string)n!["state"]! == "ready"));
         await stop.CancelAsync();
         foreach (var follower in followers)
-            await follower.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await follower.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
         apis.ForEach(a => a.Dispose());
     }
 

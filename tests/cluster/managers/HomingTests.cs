@@ -42,7 +42,7 @@ public sealed class HomingTests(Xunit.Abstractions.ITestOutputHelper output)
         output.WriteLine($"after a rolling restart, {took.TotalSeconds:0.0} s after the last manager was back: {Shares()}");
         await stop.CancelAsync();
         foreach (var task in running)
-            await task.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await task.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
 
         string Shares() => string.Join(", ", managers.Select(m => $"{m.Host} {agents.Count(a => a.Manager == m)}"));
         TimeSpan UntilSpread(string when) => Wait.Until($"agents are spread {when}",
