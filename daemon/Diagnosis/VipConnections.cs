@@ -27,7 +27,7 @@ internal static class VipConnections
             using var netns = NamespaceIdentity.Open(client.Netns, client.NetnsIdentity);
             using var conntrack = Conntrack.Open(netns);
             using var around = NamedNamespaces.OpenPinned(ObjectNames.Netns(nodeId, snapshot.Networks[client.NetworkId]));
-            return Name(snapshot, client, [.. Tracked(conntrack.List()), .. Bound(EbpfConnections.Of(ObjectNames.ShortId(nodeId), netns)), .. Directed(snapshot, client, IpvsConnections.Of(around))]);
+            return Name(snapshot, client, [.. Tracked(conntrack.List()), .. Bound(EbpfConnections.Of(ObjectNames.ShortId(nodeId), netns)), .. Directed(client, IpvsConnections.Of(around))]);
         }
         catch (KernelException e)
         {
@@ -46,21 +46,10 @@ internal static class VipConnections
     private static IEnumerable<Led> Bound(IEnumerable<BoundSocket> sockets) =>
         sockets.Select(socket => new Led(socket.Protocol, socket.Local, socket.Vip, socket.Server, socket.Live));
 
-    /// <summary>Pure: of one client, as IPVS follows those of the whole network. It leaves the port as it is; the container's own rules make it the service's target.</summary>
-    internal static IEnumerable<Led> Directed(Snapshot snapshot, Endpoint client, IEnumerable<IpvsConnection> connections)
-    {
-        var services = snapshot.ServicesOf(snapshot.Networks[client.NetworkId]).ToList();
-        foreach (var connection in connections)
-        {
-            if (connection.Protocol is not (Tcp or Udp) || !(connection.Client.Address.Equals(client.Address4) || connection.Client.Address.Equals(client.Address6)))
-                continue;
-            var target = services.FirstOrDefault(service => connection.Vip.Address.Equals(service.Vip4) || connection.Vip.Address.Equals(service.Vip6))?
-                .Ports.FirstOrDefault(port => port.Port == connection.Vip.Port && (port.Protocol == PortProtocol.Tcp) == (connection.Protocol == Tcp))?.Target;
-            yield return new Led(
-                connection.Protocol, connection.Client, connection.Vip, new IPEndPoint(connection.Server.Address, target ?? connection.Server.Port),
-                connection.Protocol == Udp || connection.State is "ESTABLISHED" or "SYN_RECV");
-        }
-    }
+    /// <summary>Pure: of one client, as IPVS follows those of the whole network.</summary>
+    internal static IEnumerable<Led> Directed(Endpoint client, IEnumerable<IpvsConnection> connections) => connections
+        .Where(connection => connection.Protocol is Tcp or Udp && (connection.Client.Address.Equals(client.Address4) || connection.Client.Address.Equals(client.Address6)))
+        .Select(connection => new Led(connection.Protocol, connection.Client, connection.Vip, connection.Server, connection.Protocol == Udp || connection.State is "ESTABLISHED" or "SYN_RECV"));
 
     /// <summary>Pure: those that lead from a VIP of the network, with the names of what is at both ends.</summary>
     internal static List<VipConnection> Name(Snapshot snapshot, Endpoint client, IEnumerable<Led> all)

@@ -62,15 +62,25 @@ internal sealed partial class CaptureSession : IDisposable
         using var filter = _options.Filter.Length > 0 ? new CaptureFilter(_options.Filter) : null;
         using var sink = CaptureSink.Open(_options);
         var readers = new List<CaptureFileReader>();
+        // On a terminal that lines go to as well there is no place for it.
+        using var progress = new ProgressLine(!Console.IsErrorRedirected && (!_options.Lines || Console.IsOutputRedirected) ? _error : null);
         try
         {
+            long all = 0, records = 0;
             foreach (var path in paths)
-                readers.Add(CaptureFileReader.Open(OpenRead(path), path));
+            {
+                var input = OpenRead(path);
+                all += input.CanSeek ? input.Length : 0;
+                readers.Add(CaptureFileReader.Open(input, path));
+            }
+            var size = string.Create(CultureInfo.InvariantCulture, $"of {all / 1e6:0} MB");
             var merged = new MergedReader(readers);
             while (!Enough && !cancellation.IsCancellationRequested && merged.TryRead(out var record))
             {
                 if (filter is null || filter.Passes(record))
                     Take(record, sink);
+                if (++records % 4096 == 0)
+                    progress.Show(readers.Sum(reader => reader.Position), all, size);
             }
         }
         catch (CaptureFileException e)

@@ -99,6 +99,7 @@ public sealed class MetricsTests(ReadableCluster readable)
             Assert.All(asked, failures => Assert.Equal(0, failures));
             Assert.Equal(expected, vmagent.Up());
             Assert.Equal(bare, haproxy.Servers());
+            Assert.Equal(3, readable.Consul(readable.Cluster.Nodes[1], "/v1/health/service/web?passing").Json.AsArray().Count);
 
             // Nor does the worker's own restart change it: it begins with what is on its disk.
             readable.Cluster.Nodes[1].Kill();

@@ -168,4 +168,17 @@ public sealed class OutputTests
         Assert.Equal($"{line}\n{line}\n", json);
         Assert.Equal(2, text.Split('\n').Count(l => l.EndsWith("#4 node1 network create app: subnet 10.10.0.0/24", StringComparison.Ordinal)));
     }
+
+    [Theory]
+    [InlineData(0, "[------------------------------]   0 % of 100 MB")]
+    [InlineData(50, "[###############---------------]  50 % of 100 MB")]
+    [InlineData(120, "[##############################] 100 % of 100 MB")]
+    public void A_bar_shows_how_far_long_work_is(int done, string bar)
+    {
+        Assert.Equal(bar, ProgressLine.Bar(done, 100, "of 100 MB"));
+        var output = new StringWriter();
+        using (var line = new ProgressLine(output))
+            line.Show(done, 100, "of 100 MB");
+        Assert.Equal($"\r{bar}\r{new string(' ', bar.Length)}\r", output.ToString());
+    }
 }
