@@ -3,21 +3,22 @@ using OverlayNet.ClusterTests.Harness;
 namespace OverlayNet.RuntimeTests.Docker;
 
 /// <summary>A cluster of nodes with a Docker on each, and the images on each Docker.</summary>
-public sealed class DockerCluster : IDisposable
+public class DockerCluster : IDisposable
 {
     private const int Nodes = 2;
 
     public DockerCluster()
-        : this([])
+        : this(null, [])
     {
     }
 
-    private DockerCluster(string[] options)
+    /// <param name="root">The root whose dockerd is to run; null: this machine's.</param>
+    protected DockerCluster(string? root, string[] options)
     {
         Cluster = Cluster.Start(Nodes);
         try
         {
-            Hosts = [.. Cluster.Nodes.Select(node => new DockerHost(node, options))];
+            Hosts = [.. Cluster.Nodes.Select(node => new DockerHost(node, root, options))];
             Parallel.ForEach(Hosts, host =>
             {
                 host.Start();
@@ -39,7 +40,7 @@ public sealed class DockerCluster : IDisposable
     public ClusterNode Manager => Cluster.Nodes[0];
 
     /// <param name="options">Further options of each dockerd.</param>
-    public static DockerCluster With(params string[] options) => new(options);
+    public static DockerCluster With(params string[] options) => new(null, options);
 
     /// <summary>A network of the cluster; returns once every Docker has it.</summary>
     public void CreateNetwork(string name, params string[] options)
@@ -59,6 +60,7 @@ public sealed class DockerCluster : IDisposable
 
     public void Dispose()
     {
+        GC.SuppressFinalize(this);
         Parallel.ForEach(Hosts, host => host.Dispose());
         Cluster.Dispose();
     }

@@ -17,13 +17,22 @@ public sealed class DockerHost : IDisposable
     private static readonly TimeSpan StartPatience = TimeSpan.FromSeconds(60);
     private readonly Process _holder;
     private readonly string[] _options;
+    private readonly string? _root;
     private Process? _dockerd;
 
     /// <param name="options">Further options of dockerd.</param>
     public DockerHost(ClusterNode node, params string[] options)
+        : this(node, null, options)
+    {
+    }
+
+    /// <param name="root">The root whose dockerd is to run; null: this machine's.</param>
+    /// <param name="options">Further options of dockerd.</param>
+    public DockerHost(ClusterNode node, string? root, string[] options)
     {
         Node = node;
         _options = options;
+        _root = root;
         Directory = Path.Combine(node.Directory, "docker");
         System.IO.Directory.CreateDirectory(Path.Combine(Directory, "plugins"));
         System.IO.Directory.CreateDirectory("/run/docker/plugins");
@@ -31,7 +40,7 @@ public sealed class DockerHost : IDisposable
         Commands.Run("mount", "--make-shared", Directory).Succeeded();
         // The holder's other mounts go nowhere: what this host's root is shared with must not see the plugins of one node.
         _holder = Start("unshare", "--mount", "--propagation", "unchanged", "sh", "-c",
-            $"mount --make-private / 2>/dev/null; mount --make-private /run 2>/dev/null; mount --bind {Directory}/plugins /run/docker/plugins && echo held && exec sleep infinity");
+            $"mount --make-private / 2>/dev/null; mount --make-private /run 2>/dev/null; mount --bind {Directory}/plugins /run/docker/plugins && {(root is null ? "" : OtherRoot.Enter(root) + " && ")}echo held && exec sleep infinity");
         if (_holder.StandardOutput.ReadLine() != "held")
             throw new InvalidOperationException("no mount namespace for dockerd");
     }
@@ -51,7 +60,7 @@ public sealed class DockerHost : IDisposable
             File.Delete(stale);
         var script = string.Join(' ', (string[])
         [
-            "exec", Programs.Require("dockerd", Package), "--data-root", $"{Directory}/data", "--exec-root", $"{Directory}/exec", "--pidfile", $"{Directory}/docker.pid",
+            "exec", _root is null ? Programs.Require("dockerd", Package) : "dockerd", "--data-root", $"{Directory}/data", "--exec-root", $"{Directory}/exec", "--pidfile", $"{Directory}/docker.pid",
             "-H", $"unix://{Socket}", "--dns", "169.254.53.53", "--log-level", "warn", .. _options, $">>{LogFile}", "2>&1",
         ]);
         _dockerd = Start("nsenter", $"--mount=/proc/{Pid(_holder)}/ns/mnt", $"--net=/run/netns/{Node.Netns}", "sh", "-c", script);

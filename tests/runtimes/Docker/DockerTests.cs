@@ -5,8 +5,11 @@ using OverlayNet.RuntimeTests.Podman;
 
 namespace OverlayNet.RuntimeTests.Docker;
 
+/// <summary>This machine's Docker, on two hosts.</summary>
+public sealed class DockerTests(DockerCluster cluster) : DockerScenarios(cluster), IClassFixture<DockerCluster>;
+
 /// <summary>Two Dockers as two hosts: networks, containers, names, services.</summary>
-public sealed class DockerTests(DockerCluster cluster) : IClassFixture<DockerCluster>
+public abstract class DockerScenarios(DockerCluster cluster)
 {
     private const string Answer = "echo $HOSTNAME $SOCAT_PEERADDR";
     private readonly DockerHost _one = cluster.Hosts[0], _two = cluster.Hosts[1];
