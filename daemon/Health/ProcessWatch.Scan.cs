@@ -127,8 +127,8 @@ internal sealed partial class ProcessWatch
             // It has answered just now, and nobody listens: the end was missed.
             unheard = watch is { Answered: true, Tries: 0, Port: not 0 } && !sure && look.Listeners.Count == 0;
             (watch.Sure, watch.Looked, watch.Wanted, watch.Listeners) = (sure, true, false, look.Listeners);
-            var wait = sure ? (watch.Port == 0 ? LookAgain : LookAgainWhenSure)
-                : watch.Answered ? TimeSpan.FromTicks(Math.Min(FirstRetry.Ticks << Math.Min(watch.Tries, 10), LookAgain.Ticks)) : TimeSpan.Zero;
+            var wait = sure ? (watch.Port == 0 ? LookAgain : Rarely)
+                : watch.Answered ? TimeSpan.FromTicks(Math.Min(FirstRetry.Ticks << Math.Min(watch.Tries, 10), Rarely.Ticks)) : TimeSpan.Zero;
             watch.Tries = sure || !watch.Answered ? 0 : watch.Tries + 1;
             watch.NextAt = _time.GetTimestamp() + (long)(wait.TotalSeconds * _time.TimestampFrequency);
             watch.Answered = false;

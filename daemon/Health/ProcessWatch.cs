@@ -16,8 +16,9 @@ internal sealed partial class ProcessWatch : IDisposable
     private const int MostOfEndpoint = 64;
     private static readonly TimeSpan FirstRetry = TimeSpan.FromSeconds(1), LookAgain = TimeSpan.FromSeconds(15);
 
-    // A listener has a holder that is watched, whose end would be told: nothing can be missed in the meantime.
-    private static readonly TimeSpan LookAgainWhenSure = TimeSpan.FromSeconds(60);
+    // A listener has a holder that is watched, whose end would be told: nothing can be missed in the meantime. Nor is much to be hoped for
+    // where nobody was found again and again, and looking into all processes of a host is dear.
+    private static readonly TimeSpan Rarely = TimeSpan.FromSeconds(60);
     private readonly ProcessExits _exits = new();
     private readonly Action<string> _ended;
     private readonly Action<string> _changed;

@@ -38,8 +38,8 @@ public sealed class TrafficTests(HealthCluster health, ITestOutputHelper output)
 
     /// <summary>Answers 503 to what is more than so many requests a second; checks are not counted.</summary>
     private const string Limited = """
-        import http.server, sys, threading, time
-        address, rate = sys.argv[1], float(sys.argv[2])
+        import http.server, socket, sys, threading, time
+        rate = float(sys.argv[1])
         lock, tokens, at = threading.Lock(), rate, time.monotonic()
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
@@ -58,7 +58,10 @@ public sealed class TrafficTests(HealthCluster health, ITestOutputHelper output)
                 pass
         class Server(http.server.ThreadingHTTPServer):
             request_queue_size, daemon_threads = 1024, True
-        Server((address, 80), Handler).serve_forever()
+        class Server6(Server):
+            address_family = socket.AF_INET6
+        for address in sys.argv[2:]:
+            threading.Thread(target=(Server6 if ":" in address else Server)((address, 80), Handler).serve_forever).start()
         """;
 
     [Fact]
@@ -69,7 +72,7 @@ public sealed class TrafficTests(HealthCluster health, ITestOutputHelper output)
         service.Add($"{service.Name}-1", health.Cluster.Nodes[0]);
         var weak = service.Add($"{service.Name}-2", health.Cluster.Nodes[1], serve: false);
         // Of 100 a second, two of ten eighths are 20, and half of it is 50.
-        weak.Start("python3", "-c", Limited, weak.Address!, "25");
+        weak.Start("python3", "-c", Limited, "25", weak.Address!, weak.Address6!);
         service.AwaitState(weak.Name, "healthy");
         CheckedService.BlackHole(weak);
         service.AwaitState(weak.Name, "unhealthy");
