@@ -25,15 +25,15 @@ internal sealed class Bed : IDisposable
             Run("ip", "-n", Probers, "link", "add", "p", "type", "veth", "peer", "name", "t", "netns", Targets);
             Run("ip", "-n", Probers, "address", "add", $"{Source}/30", "dev", "p");
             Run("ip", "-n", Targets, "address", "add", "192.0.2.2/30", "dev", "t");
-            Run("ip", "-n", Probers, "link", "set", "p", "up");
-            Run("ip", "-n", Targets, "link", "set", "t", "up");
-            Run("ip", "-n", Targets, "link", "set", "lo", "up");
+            Run("ip", "-n", Probers, "link", "set", "dev", "p", "up");
+            Run("ip", "-n", Targets, "link", "set", "dev", "t", "up");
+            Run("ip", "-n", Targets, "link", "set", "dev", "lo", "up");
             Run("ip", "-n", Probers, "route", "add", "10.64.0.0/16", "via", "192.0.2.2");
             // Every address of the prefix is this host's own.
             Run("ip", "-n", Targets, "route", "add", "local", "10.64.0.0/16", "dev", "lo");
             Start(Targets, "answer.cfg", $"""
                 global
-                  maxconn 20000
+                  maxconn 9000
                   nbthread 1
                   stats socket {Stats} level admin
                 defaults
@@ -68,7 +68,7 @@ internal sealed class Bed : IDisposable
 
     public static IPAddress Target(int index) => new([10, 64, (byte)(index >> 8), (byte)index]);
 
-    /// <summary>A HAProxy whose only work is to check so many servers.</summary>
+    /// <summary>A HAProxy whose only work is to check so many servers; without a listener it would not start.</summary>
     public Process StartChecker(int targets, TimeSpan interval)
     {
         var text = new StringBuilder(string.Create(CultureInfo.InvariantCulture, $"""
@@ -80,6 +80,9 @@ internal sealed class Bed : IDisposable
               timeout connect 1s
               timeout server 1s
               timeout check 1s
+              timeout client 1s
+            frontend idle
+              bind {Path.Combine(_directory, "idle")}
             backend checked
               option httpchk GET /healthz
               default-server check inter {(int)interval.TotalMilliseconds} fall 3 rise 2
@@ -119,7 +122,8 @@ internal sealed class Bed : IDisposable
     private Process Start(string netns, string file, string configuration)
     {
         var path = Path.Combine(_directory, file);
-        File.WriteAllText(path, configuration);
+        // HAProxy takes a last line without an end for a truncated file.
+        File.WriteAllText(path, configuration + "\n");
         // In the foreground, and without the warnings about time-outs that do not matter here.
         var process = Process.Start(new ProcessStartInfo("ip", ["netns", "exec", netns, "haproxy", "-db", "-q", "-f", path]) { RedirectStandardError = true, RedirectStandardOutput = true })!;
         process.ErrorDataReceived += (_, _) => { };
