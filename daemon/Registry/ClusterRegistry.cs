@@ -302,7 +302,8 @@ public sealed partial class ClusterRegistry : IAsyncDisposable
     {
         var identity = _store.Identity;
         var all = await _store.RangeAsync("", stale: stale, cancel: cancel).ConfigureAwait(false);
-        var (since, recent) = stale ? (all.Revision, []) : await RecentAsync(identity.Incarnation, all.Revision, cancel).ConfigureAwait(false);
+        // Where nothing has ever been written there is nothing to wait for.
+        var (since, recent) = stale || all.Revision == 0 ? (all.Revision, []) : await RecentAsync(identity.Incarnation, all.Revision, cancel).ConfigureAwait(false);
         lock (_gate)
         {
             _state.Load(identity, all);
