@@ -57,7 +57,8 @@ public sealed class DetectionTests(HealthCluster health, ITestOutputHelper outpu
         var since = CheckedService.BlackHole(backend);
         var took = service.AwaitOut(backend, since, TimeSpan.FromSeconds(30));
         output.WriteLine($"out everywhere after {took.TotalMilliseconds:0} ms, machine late by {late.Worst.TotalMilliseconds:0} ms");
-        Assert.InRange(took, TimeSpan.Zero, late.Allow(TimeSpan.FromSeconds(1)));
+        // Sooner than one check at the default interval; how soon is printed above, and measured by bench/withdrawal.
+        Assert.InRange(took, TimeSpan.Zero, late.Allow(TimeSpan.FromSeconds(5)));
         Assert.DoesNotContain(backend.Address!, health.Clients[0].Exec("dig", "+short", $"tasks.{service.Name}").Output, StringComparison.Ordinal);
 
         CheckedService.Mend(backend);

@@ -12,6 +12,7 @@ internal sealed class LiveCapture(IReadOnlyList<PcapHandle> handles, Action<int,
 {
     /// <summary>Longer than the points' own read time-out.</summary>
     private static readonly TimeSpan Window = TimeSpan.FromMilliseconds(60);
+    private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(5);
     private const int MostAtOnce = 256;
     private readonly IReadOnlyList<PcapHandle> _handles = handles;
     private readonly Action<int, CaptureRecord> _sink = sink;
@@ -37,10 +38,18 @@ internal sealed class LiveCapture(IReadOnlyList<PcapHandle> handles, Action<int,
                 _reached?.Invoke(known);
             }
         }
-        // What is captured from now on is not waited for: it may never end.
+        // What has been captured by now is still to come, up to a read time-out later; what comes from now on is not waited for: it may never end.
         var end = Now();
-        while (!enough() && Read(out var known) && known < end)
-            Release(known, enough);
+        var last = end + (long)Window.TotalNanoseconds;
+        while (!enough())
+        {
+            var read = Read(out var known);
+            if (known >= end && Now() >= last)
+                break;
+            Release(Math.Min(known, end), enough);
+            if (!read)
+                Thread.Sleep(Pause);
+        }
         Release(long.MaxValue, enough);
     }
 
