@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net;
 using System.Net.Http.Headers;
 using System.Net.Sockets;
@@ -24,7 +25,7 @@ public sealed record JoinDetails
 /// <summary>The joining node's side of a join.</summary>
 public static class JoinClient
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(15);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(15), HandshakePatience = TimeSpan.FromSeconds(5), Pause = TimeSpan.FromMilliseconds(250);
 
     /// <summary>
     /// Fetches the CA's certificate, compares it with the token's fingerprint, and only then sends the token, over TLS that
@@ -46,7 +47,7 @@ public static class JoinClient
         timeout.CancelAfter(Patience);
         try
         {
-            using var authority = await FetchAuthorityAsync(manager, parsed, timeout.Token).ConfigureAwait(false);
+            using var authority = await ShakeAsync(() => FetchAuthorityAsync(manager, parsed, timeout.Token), timeout.Token).ConfigureAwait(false);
             using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
             var address = details.Address ?? await AddressTowardsAsync(manager, timeout.Token).ConfigureAwait(false);
             var request = new JoinRequest
@@ -60,7 +61,7 @@ public static class JoinClient
                 Csr = NodeKeys.CreateRequest(key, details.NodeName),
                 HasEtcd = Managers.EtcdProcess.Find() is not null,
             };
-            var answer = await PostAsync(manager, authority, request, timeout.Token).ConfigureAwait(false);
+            var answer = await ShakeAsync(() => PostAsync(manager, authority, request, timeout.Token), timeout.Token).ConfigureAwait(false);
             Check(answer, key);
             return NodeIdentity.Save(
                 stateDirectory,
@@ -96,6 +97,26 @@ public static class JoinClient
     {
         handler.ConnectTimeout = Patience;
         return handler;
+    }
+
+    /// <summary>
+    /// Again when the manager hangs up in the middle of the handshake, so that nothing has been asked yet: seen of managers that had
+    /// begun a moment ago on a busy machine. A certificate that is refused is refused at once.
+    /// </summary>
+    private static async Task<T> ShakeAsync<T>(Func<Task<T>> call, CancellationToken cancel)
+    {
+        var begun = Stopwatch.GetTimestamp();
+        while (true)
+        {
+            try
+            {
+                return await call().ConfigureAwait(false);
+            }
+            catch (HttpRequestException e) when (e is { HttpRequestError: HttpRequestError.SecureConnectionError, InnerException: IOException } && Stopwatch.GetElapsedTime(begun) < HandshakePatience)
+            {
+                await Task.Delay(Pause, cancel).ConfigureAwait(false);
+            }
+        }
     }
 
     private static async Task<X509Certificate2> FetchAuthorityAsync(HostPort manager, JoinToken token, CancellationToken cancel)
