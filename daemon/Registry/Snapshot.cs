@@ -373,11 +373,11 @@ public sealed class Snapshot
                     break;
                 case Kinds.Service when Services.Remove(id, out var service):
                     RemoveName(new NameKey(Kinds.Service, service.NetworkId, service.Name), id);
-                            Remove(NetworkServices, service.NetworkId, id);
+                    Remove(NetworkServices, service.NetworkId, id);
                     break;
                 case Kinds.Endpoint when Endpoints.Remove(id, out var endpoint):
                     RemoveName(new NameKey(Kinds.Endpoint, endpoint.NetworkId, endpoint.Name), id);
-                            Remove(NetworkEndpoints, endpoint.NetworkId, id);
+                    Remove(NetworkEndpoints, endpoint.NetworkId, id);
                     Remove(NodeEndpoints, endpoint.NodeId, id);
                     if (endpoint.ServiceId is not null)
                         Remove(ServiceEndpoints, endpoint.ServiceId, id);

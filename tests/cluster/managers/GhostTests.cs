@@ -23,7 +23,11 @@ public sealed class GhostTests
         // The registry has one that its node never had.
         var (status, body, _) = await api.SendAsync(HttpMethod.Post, "/v1/endpoints", new JsonObject
         {
-            ["id"] = "ghostghost01", ["name"] = "ghost", ["nodeId"] = id, ["network"] = ManagersCluster.Network, ["netns"] = "/run/netns/there-is-none",
+            ["id"] = "ghostghost01",
+            ["name"] = "ghost",
+            ["nodeId"] = id,
+            ["network"] = ManagersCluster.Network,
+            ["netns"] = "/run/netns/there-is-none",
         });
         Assert.True(status == HttpStatusCode.Created, $"{status} {body}");
         UntilGone(nodes[0], "ghost");
