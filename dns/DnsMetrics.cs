@@ -25,6 +25,9 @@ public sealed record DnsMetrics
     /// <summary>Answers the kernel did not take.</summary>
     public long SendFailed { get; init; }
 
+    /// <summary>Answers that are missing in the dnstap file, because the disk was too slow or failed.</summary>
+    public long DnstapLost { get; init; }
+
     /// <summary>Answers that shared the way through the kernel with another to the same client.</summary>
     public long Merged { get; init; }
 

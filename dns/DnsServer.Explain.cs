@@ -3,6 +3,7 @@ using OverlayNet.Dns.Answer;
 using OverlayNet.Dns.Forward;
 using OverlayNet.Dns.Server;
 using OverlayNet.Dns.Table;
+using OverlayNet.Dns.Taps;
 
 namespace OverlayNet.Dns;
 
@@ -134,6 +135,7 @@ public sealed partial class DnsServer
             RateLimited = counters.Sum(c => c.RateLimited),
             Merged = counters.Sum(c => c.Merged),
             SendFailed = counters.Sum(c => c.SendFailed),
+            DnstapLost = _taps.OfType<Dnstap>().Sum(tap => tap.Lost),
             Rcodes = rcodes,
             AnswerBuckets = [.. Enumerable.Range(0, DnsMetrics.AnswerBounds.Count + 1).Select(i => counters.Sum(c => c.AnswerBuckets[i]))],
             AnswerSeconds = counters.Sum(c => c.AnswerSeconds),

@@ -71,18 +71,19 @@ internal sealed partial class NodeAgent : IAsyncDisposable
         Features = KernelFeatures.Probe();
         SayFeatures();
         Reconciler = new Reconciler(Follower, Plane, options.ResyncInterval, time, loggers.CreateLogger<Reconciler>());
-        Withdrawals = new Withdrawals(registry, Follower, Reconciler, (kind, action, name, message, revision) => events.Append(kind, action, name, message, revision), time, loggers.CreateLogger<Withdrawals>());
+        void Tell(string kind, string action, string name, string message, long revision) => events.Append(kind, action, name, message, revision);
+        Withdrawals = new Withdrawals(registry, Follower, Reconciler, Tell, time, loggers.CreateLogger<Withdrawals>());
         _monitor = new OverlayMonitor(null, Heard);
         Attachments = new Attachments(membership.NodeId, registry, Follower, Reconciler, () => DefaultMtu, loggers.CreateLogger<Attachments>());
         Health = new HealthAgent(
             membership.NodeId, registry, Follower, Reconciler, () => Plane.Draining,
-            (kind, action, name, message, revision) => events.Append(kind, action, name, message, revision), time, loggers);
+            Tell, time, loggers);
         Heartbeat = new Heartbeat(registry, options.HeartbeatInterval, Compose, time, loggers.CreateLogger<Heartbeat>());
         _cutOff = new CutOff(
-            options.State, Follower, Reconciler, Heartbeat, (kind, action, name, message, revision) => events.Append(kind, action, name, message, revision), time);
+            options.State, Follower, Reconciler, Heartbeat, Tell, time);
         Registry = registry;
         _promises = identity is null ? null : new PromisePeers(identity, Follower, loggers);
-        FloatingVips = new FloatingVipRunner(membership.NodeId, options.State, registry, Follower, (kind, action, name, message, revision) => events.Append(kind, action, name, message, revision), time, loggers, _promises, options.WatchdogDevice);
+        FloatingVips = new FloatingVipRunner(membership.NodeId, options.State, registry, Follower, Tell, time, loggers, _promises, options.WatchdogDevice);
     }
 
     /// <summary>Replaced when the node's role changes; id, name and address stay.</summary>

@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Net;
-using System.Net.Http.Headers;
 using System.Runtime.CompilerServices;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
@@ -187,12 +186,7 @@ public sealed partial class RegistryClient(HttpClient http, ManagerSelector sele
     {
         var json = JsonSerializer.SerializeToUtf8Bytes(body, bodyType);
         using var response = await Ask(
-            () =>
-            {
-                var content = new ByteArrayContent(json);
-                content.Headers.ContentType = new MediaTypeHeaderValue("application/json");
-                return new HttpRequestMessage(method, path) { Content = content };
-            },
+            () => new HttpRequestMessage(method, path) { Content = JsonBody.Of(json) },
             HttpCompletionOption.ResponseContentRead,
             cancellation,
             attempt).ConfigureAwait(false);

@@ -105,7 +105,7 @@ internal static class ClusterEvents
     private static async IAsyncEnumerable<ClusterEvent> ReadAsync(HttpClient http, Node manager, string query, [EnumeratorCancellation] CancellationToken cancel)
     {
         using var response = await http.GetAsync(
-            new Uri(new HostPort(manager.Address.ToString(), manager.ApiPort).ToUri(), "/v1/managers/events" + query), HttpCompletionOption.ResponseHeadersRead, cancel).ConfigureAwait(false);
+            HostPort.Of(manager).ToUri("/v1/managers/events" + query), HttpCompletionOption.ResponseHeadersRead, cancel).ConfigureAwait(false);
         response.EnsureSuccessStatusCode();
         using var reader = new StreamReader(await response.Content.ReadAsStreamAsync(cancel).ConfigureAwait(false));
         while (await reader.ReadLineAsync(cancel).ConfigureAwait(false) is { } line)

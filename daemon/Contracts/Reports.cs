@@ -33,6 +33,9 @@ public sealed record StatusReport
     public IReadOnlyList<NetworkStatus> Networks { get; set; } = [];
     public IReadOnlyList<ServiceStatus> Services { get; set; } = [];
 
+    /// <summary>What carries a service here, front to back, such as <c>ebpf+nft</c>; null: it is not known.</summary>
+    public string? BalancerOf(Service service, string network) => Services.FirstOrDefault(known => known.Name == service.Name && known.Network == network)?.Balancer;
+
     /// <summary>Kernel features that are missing, each with the path chosen instead.</summary>
     public IReadOnlyList<string> Missing { get; set; } = [];
 }

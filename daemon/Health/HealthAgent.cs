@@ -206,7 +206,7 @@ internal sealed partial class HealthAgent : IHealthViews, IDisposable
         {
             await Task.Delay(SignsEvery, _time, cancellation).ConfigureAwait(false);
             var before = Volatile.Read(ref _signs);
-            if (before.Count == 0 && !PassiveSigns.Wanted(_follower.Current))
+            if (before.Count == 0 && !PassiveSigns.Services(_follower.Current).Any())
                 continue;
             var signs = await Task.Run(() => PassiveSigns.Read(_follower.Current, _nodeId), cancellation).ConfigureAwait(false);
             Volatile.Write(ref _signs, signs);

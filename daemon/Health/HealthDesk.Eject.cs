@@ -10,7 +10,7 @@ internal sealed partial class HealthDesk
     private Dictionary<string, Outlier> OutliersOf(Snapshot snapshot, long now)
     {
         var outliers = new Dictionary<string, Outlier>();
-        foreach (var service in snapshot.Services.Values.Where(service => service.Health is { EjectPercent: > 0 }))
+        foreach (var service in PassiveSigns.Services(snapshot))
         {
             var members = snapshot.EndpointsOf(service).Select(endpoint => endpoint.Id).ToHashSet();
             var sights = _nodes.Where(entry => _time.GetElapsedTime(entry.Value.At, now) < _options.SignsGoodFor)

@@ -13,20 +13,20 @@ namespace OverlayNet.Daemon.Health;
 internal static class PassiveSigns
 {
     // net/tcp_states.h, and enum tcp_conntrack.
-    private const byte Established = 1, SynSent = 2, TrackedClose = 8, Tcp = 6, InterNetwork = 2, InterNetworkV6 = 10;
+    private const byte Established = 1, SynSent = 2, TrackedClose = 8, Tcp = 6;
 
     /// <summary>One lost segment is everyday; the second in a row waits for a peer that says nothing.</summary>
     private const int LeastRetransmits = 2;
 
-    /// <summary>Whether anything is to be looked at.</summary>
-    public static bool Wanted(Snapshot snapshot) => snapshot.Services.Values.Any(service => service.Health is { EjectPercent: > 0 });
+    /// <summary>Services whose endpoints are looked at.</summary>
+    public static IEnumerable<Service> Services(Snapshot snapshot) => snapshot.Services.Values.Where(service => service.Health is { EjectPercent: > 0 });
 
     /// <summary>Looks into the namespaces of this node's containers, one after another; those that cannot be read say nothing.</summary>
     public static IReadOnlyList<PassiveSign> Read(Snapshot snapshot, string nodeId)
     {
-        if (!Wanted(snapshot) || snapshot.Nodes.GetValueOrDefault(nodeId) is not { } node)
-            return [];
         var targets = Targets(snapshot);
+        if (targets.Count == 0 || snapshot.Nodes.GetValueOrDefault(nodeId) is not { } node)
+            return [];
         var signs = new Dictionary<string, (int Flows, int Troubled)>();
         NetworkNamespace.RunOnThread(() =>
         {
@@ -37,7 +37,7 @@ internal static class PassiveSigns
                     using var netns = NetworkNamespace.Open(path);
                     using var conntrack = Conntrack.Open(netns);
                     using var netlink = NetlinkSocket.Open(NetlinkProtocol.SockDiag, netns);
-                    Count(targets, conntrack.List(), [.. SockDiag.Dump(netlink, InterNetwork, Tcp), .. SockDiag.Dump(netlink, InterNetworkV6, Tcp)], signs);
+                    Count(targets, conntrack.List(), [.. SockDiag.DumpFamilies(netlink, Tcp)], signs);
                 }
                 catch (KernelException)
                 {
@@ -82,7 +82,7 @@ internal static class PassiveSigns
     private static Dictionary<IPAddress, string> Targets(Snapshot snapshot)
     {
         var targets = new Dictionary<IPAddress, string>();
-        foreach (var endpoint in snapshot.Services.Values.Where(service => service.Health is { EjectPercent: > 0 }).SelectMany(snapshot.EndpointsOf))
+        foreach (var endpoint in Services(snapshot).SelectMany(snapshot.EndpointsOf))
         {
             foreach (var address in new[] { endpoint.Address4, endpoint.Address6 }.OfType<IPAddress>())
                 targets[address] = endpoint.Id;

@@ -6,8 +6,6 @@ namespace OverlayNet.Daemon.Health;
 /// <summary>Finding the processes: who listens in an endpoint's namespace, and who holds that socket.</summary>
 internal sealed partial class ProcessWatch
 {
-    private const byte InterNetwork = 2, InterNetworkV6 = 10;
-
     private void Scan(IReadOnlyList<Watch> wanted)
     {
         var looks = new List<LookOut>();
@@ -39,7 +37,7 @@ internal sealed partial class ProcessWatch
     {
         using var netns = NetworkNamespace.Open(path);
         using var netlink = NetlinkSocket.Open(NetlinkProtocol.SockDiag, netns);
-        return [.. SockDiag.Listeners(netlink, InterNetwork, port).Concat(SockDiag.Listeners(netlink, InterNetworkV6, port)).Select(socket => socket.Inode)];
+        return [.. SockDiag.Listeners(netlink, port).Select(socket => socket.Inode)];
     }
 
     /// <summary>The processes in the endpoints' own namespaces, all of them: who holds the socket may change among them.</summary>

@@ -142,7 +142,7 @@ internal sealed partial class Member : IAsyncDisposable
     private IReadOnlyList<Uri> Managers()
     {
         var known = Agent.Follower.Current.Nodes.Values.Where(node => node.Role == NodeRole.Manager)
-            .Select(node => new HostPort(node.Address.ToString(), node.ApiPort).ToUri()).ToList();
+            .Select(node => HostPort.Of(node).ToUri()).ToList();
         return known.Count > 0 ? known : [.. _identity.Current.Membership.Managers.Select(manager => HostPort.Parse(manager)!.ToUri())];
     }
 

@@ -1,6 +1,4 @@
 using System.Collections.Concurrent;
-using System.Net.Http.Headers;
-using System.Text.Json;
 using System.Threading.Channels;
 using OverlayNet.Contracts;
 using OverlayNet.Daemon.Registry;
@@ -63,9 +61,8 @@ internal sealed class HealthSharing(Func<Snapshot> registry, string nodeId, Http
         timeout.CancelAfter(CallTimeout);
         try
         {
-            using var content = new ByteArrayContent(JsonSerializer.SerializeToUtf8Bytes(new HealthReports { Reports = reports }, OverlayNetJson.Default.HealthReports));
-            content.Headers.ContentType = new MediaTypeHeaderValue("application/json");
-            using var response = await http.PostAsync(new Uri(new HostPort(node.Address.ToString(), node.ApiPort).ToUri(), "/v1/managers/health"), content, timeout.Token).ConfigureAwait(false);
+            using var content = JsonBody.Of(new HealthReports { Reports = reports }, OverlayNetJson.Default.HealthReports);
+            using var response = await http.PostAsync(HostPort.Of(node).ToUri("/v1/managers/health"), content, timeout.Token).ConfigureAwait(false);
             return response.IsSuccessStatusCode;
         }
         catch (Exception e) when (e is HttpRequestException or IOException || (e is OperationCanceledException && !stop.IsCancellationRequested))

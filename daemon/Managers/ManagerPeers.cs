@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using System.Net.Http.Headers;
 using System.Text.Json;
 using OverlayNet.Contracts;
 using OverlayNet.Daemon.Registry;
@@ -59,9 +58,8 @@ internal sealed class ManagerPeers(Func<Snapshot> registry, Func<ManagerReport> 
         timeout.CancelAfter(CallTimeout);
         try
         {
-            using var content = new ByteArrayContent(report);
-            content.Headers.ContentType = new MediaTypeHeaderValue("application/json");
-            using var response = await http.PostAsync(new Uri(new HostPort(node.Address.ToString(), node.ApiPort).ToUri(), "/v1/managers/exchange"), content, timeout.Token).ConfigureAwait(false);
+            using var content = JsonBody.Of(report);
+            using var response = await http.PostAsync(HostPort.Of(node).ToUri("/v1/managers/exchange"), content, timeout.Token).ConfigureAwait(false);
             if (!response.IsSuccessStatusCode)
                 return;
             var answer = JsonSerializer.Deserialize(await response.Content.ReadAsByteArrayAsync(timeout.Token).ConfigureAwait(false), ManagersJson.Default.ManagerReport)!;

@@ -145,6 +145,7 @@ internal sealed class MetricsPage(TimeProvider time) : IDisposable
         page.Counter("overlaynet_dns_rate_limited_queries_total", "Queries beyond a client's rate", dns.RateLimited);
         page.Counter("overlaynet_dns_truncated_answers_total", "Answers that did not fit a datagram", dns.Truncated);
         page.Counter("overlaynet_dns_send_failures_total", "Answers that the kernel did not take", dns.SendFailed);
+        page.Counter("overlaynet_dns_dnstap_lost_total", "Answers that are missing in the dnstap file", dns.DnstapLost);
         page.Counter("overlaynet_dns_tcp_accepted_total", "TCP connections that were taken", dns.TcpAccepted);
         page.Counter("overlaynet_dns_tcp_refused_total", "TCP connections beyond the limit", dns.TcpRefused);
         page.Gauge("overlaynet_dns_tcp_connections", "TCP connections that are open", dns.TcpConnections);

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Text.Json;
 using OverlayNet.Contracts;
+using OverlayNet.Kernel;
 
 namespace OverlayNet.Daemon.Peers;
 
@@ -8,9 +9,6 @@ namespace OverlayNet.Daemon.Peers;
 internal static class NodeClock
 {
     private const int Exchanges = 6;
-
-    /// <summary>This host's clock, nanoseconds since 1970 UTC. The host's, whatever time the daemon goes by: the kernel stamps packets with it.</summary>
-    public static long Now() => (DateTimeOffset.UtcNow - DateTimeOffset.UnixEpoch).Ticks * 100;
 
     /// <summary>Of an exchange: asked and heard at this clock, answered at the other one.</summary>
     /// <returns>How far the other is ahead, and half of the round trip, both in nanoseconds.</returns>
@@ -24,7 +22,8 @@ internal static class NodeClock
         // The first carries the connection's set-up; of the others the quickest says most.
         for (var i = 0; i < Exchanges; i++)
         {
-            var asked = Now();
+            // The host's clock, whatever time the daemon goes by: the kernel stamps packets with it.
+            var asked = WallClock.Nanoseconds;
             var watch = Stopwatch.GetTimestamp();
             var answer = JsonSerializer.Deserialize(await http.GetByteArrayAsync(clock, cancel).ConfigureAwait(false), OverlayNetJson.Default.PeerClock)!;
             var one = Offset(asked, answer.UnixNs, asked + (long)Stopwatch.GetElapsedTime(watch).TotalNanoseconds);

@@ -21,7 +21,7 @@ internal static class PeerCalls
         {
             var node = Other(daemon, call);
             using var limit = Limit(call);
-            var offset = await Ask(node, () => NodeClock.CompareAsync(daemon.NodeHttp, node.Name, Address(node, PeerRoutes.Clock), limit.Token), call.Aborted).ConfigureAwait(false);
+            var offset = await Ask(node, () => NodeClock.CompareAsync(daemon.NodeHttp, node.Name, HostPort.Of(node).ToUri(PeerRoutes.Clock), limit.Token), call.Aborted).ConfigureAwait(false);
             await call.AnswerAsync(offset, Default.ClockOffset).ConfigureAwait(false);
         }, null, Default.ClockOffset),
         new("GET", "/v1/nodes/{ref}/path", Access.Local, "Datagrams through the overlay to another node and from it, counted where they arrive", async call =>
@@ -44,13 +44,11 @@ internal static class PeerCalls
         var agent = daemon.RequireAgent();
         var token = RandomNumberGenerator.GetBytes(tokenOctets);
         using var socket = PathSocket.Open(agent.Follower.Current, agent.Membership.NodeId, node.Id, network.Id, family, token);
-        using var content = new ByteArrayContent(JsonSerializer.SerializeToUtf8Bytes(
-            new PathProbeRequest { Network = network.Id, Family = family, Port = socket.Port, Token = Convert.ToHexString(token) }, Default.PathProbeRequest));
-        content.Headers.ContentType = new("application/json");
-        using var begun = await daemon.NodeHttp.PostAsync(Address(node, PeerRoutes.Path), content, cancel).ConfigureAwait(false);
+        using var content = JsonBody.Of(new PathProbeRequest { Network = network.Id, Family = family, Port = socket.Port, Token = Convert.ToHexString(token) }, Default.PathProbeRequest);
+        using var begun = await daemon.NodeHttp.PostAsync(HostPort.Of(node).ToUri(PeerRoutes.Path), content, cancel).ConfigureAwait(false);
         var started = await Read(node, begun, Default.PathProbeStarted, cancel).ConfigureAwait(false);
         var back = await socket.ExchangeAsync(started.Port, cancel).ConfigureAwait(false);
-        using var ended = await daemon.NodeHttp.GetAsync(Address(node, $"{PeerRoutes.Path}/{started.Id}"), cancel).ConfigureAwait(false);
+        using var ended = await daemon.NodeHttp.GetAsync(HostPort.Of(node).ToUri($"{PeerRoutes.Path}/{started.Id}"), cancel).ConfigureAwait(false);
         var seen = await Read(node, ended, Default.PathProbeSeen, cancel).ConfigureAwait(false);
         return new PathReport { Node = node.Name, Network = network.Name, Family = family, Sent = PathSocket.Count, There = seen.Arrived, Back = back };
     }
@@ -62,7 +60,7 @@ internal static class PeerCalls
         var membership = daemon.RequireAgent().Membership;
         if (membership.Role != NodeRole.Manager)
             throw Refuse.Conflict("not-a-manager", "node", membership.NodeName, "it is a worker, and only managers may capture on other nodes", "run the command on a manager; see 'overlaynet node ls'");
-        using var request = new HttpRequestMessage(HttpMethod.Get, Address(node, PeerRoutes.Capture + call.Context.Request.QueryString));
+        using var request = new HttpRequestMessage(HttpMethod.Get, HostPort.Of(node).ToUri(PeerRoutes.Capture + call.Context.Request.QueryString));
         using var response = await Ask(node, () => daemon.NodeHttp.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, call.Aborted), call.Aborted).ConfigureAwait(false);
         if (!response.IsSuccessStatusCode)
             throw await Refused(node, response, call.Aborted).ConfigureAwait(false);
@@ -91,8 +89,6 @@ internal static class PeerCalls
         var node = Resolve.Node(agent.Follower.Current, call.Route("ref"));
         return node.Id != agent.Membership.NodeId ? node : throw Refuse.Conflict("is-this-node", "node", node.Name, "it is this node itself", "name another one; see 'overlaynet node ls'");
     }
-
-    private static Uri Address(Node node, string path) => new(new HostPort(node.Address.ToString(), node.ApiPort).ToUri(), path);
 
     private static async Task<T> Ask<T>(Node node, Func<Task<T>> ask, CancellationToken aborted)
     {

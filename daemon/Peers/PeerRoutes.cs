@@ -1,6 +1,7 @@
 using OverlayNet.Contracts;
 using OverlayNet.Daemon.Agent;
 using OverlayNet.Daemon.Api;
+using OverlayNet.Kernel;
 using static OverlayNet.Contracts.OverlayNetJson;
 
 namespace OverlayNet.Daemon.Peers;
@@ -15,7 +16,7 @@ internal static class PeerRoutes
     {
         ApiRoute[] routes =
         [
-            new("GET", Clock, Access.Read, "What this node's clock says", call => call.AnswerAsync(new PeerClock { UnixNs = NodeClock.Now() }, Default.PeerClock), null, Default.PeerClock),
+            new("GET", Clock, Access.Read, "What this node's clock says", call => call.AnswerAsync(new PeerClock { UnixNs = WallClock.Nanoseconds }, Default.PeerClock), null, Default.PeerClock),
             new("GET", Capture, Access.Manage, "Packets of this node as pcapng", call => captures.Answer(call, agent), ContentType: CaptureStream.ContentType),
             new("POST", Path, Access.Read, "Listen for a probe of the way, and send one", async call =>
             {

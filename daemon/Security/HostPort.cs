@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
+using OverlayNet.Contracts;
 
 namespace OverlayNet.Daemon.Security;
 
@@ -30,9 +31,13 @@ public sealed record HostPort(string Host, int Port)
         return Uri.CheckHostName(host) is UriHostNameType.Dns or UriHostNameType.IPv4 ? new HostPort(host, port) : null;
     }
 
+    /// <summary>Where a node answers other nodes.</summary>
+    public static HostPort Of(Node node) => new(node.Address.ToString(), node.ApiPort);
+
     public static string Format(IPAddress address, int port) => new HostPort(address.ToString(), port).ToString();
 
-    public Uri ToUri() => new($"https://{this}/");
+    /// <param name="path">Of a resource there, with its query.</param>
+    public Uri ToUri(string path = "/") => new($"https://{this}{path}");
 
     public override string ToString()
     {

@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Net;
-using System.Net.Http.Headers;
 using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
@@ -143,8 +142,7 @@ public static class JoinClient
         HostPort manager, X509Certificate2 authority, JoinRequest request, CancellationToken cancel)
     {
         using var http = new HttpClient(Patient(ClusterTls.CreateHandler(authority)));
-        using var content = new ByteArrayContent(JsonSerializer.SerializeToUtf8Bytes(request, OverlayNetJson.Default.JoinRequest));
-        content.Headers.ContentType = new MediaTypeHeaderValue("application/json");
+        using var content = JsonBody.Of(request, OverlayNetJson.Default.JoinRequest);
         using var response = await http.PostAsync(new Uri(manager.ToUri(), "/v1/join"), content, cancel).ConfigureAwait(false);
         var body = await response.Content.ReadAsByteArrayAsync(cancel).ConfigureAwait(false);
         try

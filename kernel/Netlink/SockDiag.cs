@@ -10,10 +10,10 @@ namespace OverlayNet.Kernel.Netlink;
 /// <param name="Storage">Its value in the BPF socket storage asked for; null when it has none. The kernel gives it for TCP only.</param>
 public sealed record DiagSocket(byte Family, byte Protocol, byte State, IPEndPoint Local, IPEndPoint Remote, ulong Cookie, uint Inode, byte[]? Storage)
 {
-    /// <summary>struct inet_diag_sockid: addresses, ports, interface and cookie, to name the socket to the kernel again.</summary>
     /// <summary>Time-outs in a row that its unanswered data, or SYN, has had; 0 while all is acknowledged.</summary>
     public int Retransmits { get; init; }
 
+    /// <summary>struct inet_diag_sockid: addresses, ports, interface and cookie, to name the socket to the kernel again.</summary>
     internal InetDiagSocketId Id { get; init; }
 }
 
@@ -39,6 +39,7 @@ public static class SockDiag
     private const ushort Storages = 20, Storage = 1, StorageMapValue = 3;
     private const int Listen = 10, RetransmitTimer = 1;
     private const byte ProtocolTcp = 6;
+    private static readonly byte[] Families = [Libc.AF_INET, Libc.AF_INET6];
 
     /// <summary>Sockets of one family and protocol in any state but listening.</summary>
     /// <param name="family">AF_INET (2) or AF_INET6 (10).</param>
@@ -59,10 +60,16 @@ public static class SockDiag
         return socket.Dump(ref writer, (in NetlinkMessage message) => Parse(message, protocol), $"list sockets of protocol {protocol}");
     }
 
-    /// <summary>TCP sockets of one family that listen on a port, whatever the address.</summary>
-    /// <param name="family">AF_INET (2) or AF_INET6 (10).</param>
-    /// <exception cref="NetlinkException">The kernel refused: ENOENT without that family's diagnosis.</exception>
-    public static List<DiagSocket> Listeners(NetlinkSocket socket, byte family, int port)
+    /// <summary>The same of both families; the second is asked for when the first has been gone through.</summary>
+    /// <inheritdoc cref="Dump(NetlinkSocket, byte, byte, int)"/>
+    public static IEnumerable<DiagSocket> DumpFamilies(NetlinkSocket socket, byte protocol, int storageMapFd = -1) =>
+        Families.SelectMany(family => Dump(socket, family, protocol, storageMapFd));
+
+    /// <summary>TCP sockets of either family that listen on a port, whatever the address.</summary>
+    /// <exception cref="NetlinkException">The kernel refused: ENOENT without a family's diagnosis.</exception>
+    public static IEnumerable<DiagSocket> Listeners(NetlinkSocket socket, int port) => Families.SelectMany(family => Listeners(socket, family, port));
+
+    private static List<DiagSocket> Listeners(NetlinkSocket socket, byte family, int port)
     {
         var writer = new NetlinkMessageWriter(stackalloc byte[128]);
         writer.Begin(ByFamily, NetlinkFlags.Request);

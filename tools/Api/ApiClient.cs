@@ -133,8 +133,7 @@ internal sealed class ApiClient : IDisposable
         using var request = new HttpRequestMessage(method, path);
         if (body is not null)
         {
-            request.Content = new ByteArrayContent(body);
-            request.Content.Headers.ContentType = new("application/json");
+            request.Content = JsonBody.Of(body);
         }
         HttpResponseMessage response;
         try

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using OverlayNet.Kernel;
 using OverlayNet.Tools.Capture.Files;
 using OverlayNet.Tools.Capture.Live;
 using OverlayNet.Tools.Capture.Nodes;
@@ -102,7 +103,7 @@ internal sealed partial class CaptureSession
             {
                 lock (_gate)
                 {
-                    foreach (var stream in streams.Where(stream => !_silent.Contains(stream.Number) && LiveCapture.Now() - _heard.GetValueOrDefault(stream.Number, long.MaxValue) > Silence.TotalNanoseconds))
+                    foreach (var stream in streams.Where(stream => !_silent.Contains(stream.Number) && WallClock.Nanoseconds - _heard.GetValueOrDefault(stream.Number, long.MaxValue) > Silence.TotalNanoseconds))
                     {
                         _silent.Add(stream.Number);
                         _merge.Silence(stream.Number);
@@ -113,7 +114,7 @@ internal sealed partial class CaptureSession
                 }
             }
             // What was captured before this moment is still to come.
-            var end = LiveCapture.Now();
+            var end = WallClock.Nanoseconds;
             lock (_gate)
                 _endNs = end;
             if (_handles.Count > 0)
@@ -179,7 +180,7 @@ internal sealed partial class CaptureSession
 
         private void Heard(NodeStream stream)
         {
-            _heard[stream.Number] = LiveCapture.Now();
+            _heard[stream.Number] = WallClock.Nanoseconds;
             if (_silent.Remove(stream.Number))
                 _session._error.WriteLine($"{stream.Node} is heard again");
         }

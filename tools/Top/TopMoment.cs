@@ -97,7 +97,7 @@ internal sealed record TopMoment(TimeSpan At, StatusReport Status, IReadOnlyDict
             Name = service.Name,
             Network = network,
             Vip = string.Join(", ", new[] { service.Vip4, service.Vip6 }.OfType<System.Net.IPAddress>()),
-            Balancer = Status.Services.FirstOrDefault(known => known.Name == service.Name && known.Network == network)?.Balancer ?? "",
+            Balancer = Status.BalancerOf(service, network) ?? "",
             LiveFlows = live,
             ConnectionsPerSecond = rates.Any(rate => rate is not null) ? rates.Sum() : null,
             Backends =

@@ -202,7 +202,7 @@ public sealed class NftGate : IFenceGate
         if (bootTime <= TimeSpan.Zero)
             return 0;
         // The wall clock is read first: a pause between the readings makes the deadline earlier, never later.
-        var wall = (DateTime.UtcNow - DateTime.UnixEpoch).Ticks * 100;
+        var wall = WallClock.Nanoseconds;
         return wall + (bootTime.Ticks * 100 - BootClock.Nanoseconds);
     }
 }

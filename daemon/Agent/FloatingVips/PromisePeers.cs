@@ -1,5 +1,4 @@
 using System.Net;
-using System.Net.Http.Headers;
 using System.Text.Json;
 using OverlayNet.Contracts;
 using OverlayNet.Daemon.Api;
@@ -57,7 +56,7 @@ internal sealed partial class PromisePeers : IPromisePeers, IAsyncDisposable
         if (!_follower.Current.Nodes.TryGetValue(peer, out var node))
             throw Refuse.NodeUnknown(peer);
         using var request = new HttpRequestMessage(HttpMethod.Post, new UriBuilder("https", node.Address.ToString(), PortOf(node.ApiPort), Path).Uri) { Version = HttpVersion.Version11 };
-        request.Content = new ByteArrayContent(JsonSerializer.SerializeToUtf8Bytes(new VipPromiseQuestion
+        request.Content = JsonBody.Of(new VipPromiseQuestion
         {
             Set = vipSet,
             Holder = question.Holder,
@@ -65,8 +64,7 @@ internal sealed partial class PromisePeers : IPromisePeers, IAsyncDisposable
             Incarnation = question.Version.Incarnation,
             Epoch = question.Version.Epoch,
             TtlMs = (int)question.Ttl.TotalMilliseconds,
-        }, OverlayNetJson.Default.VipPromiseQuestion));
-        request.Content.Headers.ContentType = new MediaTypeHeaderValue("application/json");
+        }, OverlayNetJson.Default.VipPromiseQuestion);
         using var response = await _http.SendAsync(request, cancel).ConfigureAwait(false);
         response.EnsureSuccessStatusCode();
         var answer = JsonSerializer.Deserialize(await response.Content.ReadAsByteArrayAsync(cancel).ConfigureAwait(false), OverlayNetJson.Default.VipPromiseAnswer)!;

@@ -1,9 +1,9 @@
 using System.Net;
-using System.Net.Http.Headers;
 using System.Net.Sockets;
 using System.Runtime.CompilerServices;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
+using OverlayNet.Contracts;
 
 namespace OverlayNet.Daemon.Runtimes.Docker;
 
@@ -75,8 +75,7 @@ internal sealed class DockerApi : IDisposable
 
     public async Task CreateNetwork(DockerNetworkCreate network, CancellationToken cancellation)
     {
-        using var request = new HttpRequestMessage(HttpMethod.Post, "networks/create") { Content = new ByteArrayContent(JsonSerializer.SerializeToUtf8Bytes(network, DockerJson.Default.DockerNetworkCreate)) };
-        request.Content.Headers.ContentType = new MediaTypeHeaderValue("application/json");
+        using var request = new HttpRequestMessage(HttpMethod.Post, "networks/create") { Content = JsonBody.Of(network, DockerJson.Default.DockerNetworkCreate) };
         using var response = await Send(request, HttpCompletionOption.ResponseContentRead, cancellation).ConfigureAwait(false);
     }
 

@@ -31,7 +31,7 @@ internal sealed class LiveCapture(IReadOnlyList<PcapHandle> handles, Action<int,
             var busy = true;
             while (busy && !cancellation.IsCancellationRequested && !enough())
             {
-                var now = Now();
+                var now = WallClock.Nanoseconds;
                 busy = Read(out var known);
                 known = Math.Min(known, now - (long)Window.TotalNanoseconds);
                 Release(known, enough);
@@ -39,12 +39,12 @@ internal sealed class LiveCapture(IReadOnlyList<PcapHandle> handles, Action<int,
             }
         }
         // What has been captured by now is still to come, up to a read time-out later; what comes from now on is not waited for: it may never end.
-        var end = Now();
+        var end = WallClock.Nanoseconds;
         var last = end + (long)Window.TotalNanoseconds;
         while (!enough())
         {
             var read = Read(out var known);
-            if (known >= end && Now() >= last)
+            if (known >= end && WallClock.Nanoseconds >= last)
                 break;
             Release(Math.Min(known, end), enough);
             if (!read)
@@ -79,7 +79,4 @@ internal sealed class LiveCapture(IReadOnlyList<PcapHandle> handles, Action<int,
             _sink(next.Handle, next.Record);
         }
     }
-
-    /// <summary>The clock that packets are stamped with: nanoseconds since 1970, UTC.</summary>
-    internal static long Now() => (DateTimeOffset.UtcNow - DateTimeOffset.UnixEpoch).Ticks * 100;
 }

@@ -44,7 +44,7 @@ internal static class BalancerChecks
 
     /// <summary>What carries a service, as the daemon says; null: it does not answer.</summary>
     private static string? Path(CheckupInput input, NetworkView network, Service service) =>
-        input.Node.Status?.Services.FirstOrDefault(known => known.Name == service.Name && known.Network == network.Network.Name)?.Balancer;
+        input.Node.Status?.BalancerOf(service, network.Network.Name);
 
     public static Diagnosed? Judge(Endpoint client, Service service, TraceDestination destination, BalancerReading reading)
     {

@@ -119,7 +119,7 @@ internal sealed class TraceRun(NodeView node, Func<string, string, string, Task<
         {
             if (port == 0 && service.Ports.Count > 0)
                 (port, udp) = (service.Ports[0].Port, service.Ports[0].Protocol == PortProtocol.Udp);
-            var path = node.Status?.Services.FirstOrDefault(known => known.Name == service.Name && known.Network == network.Name)?.Balancer;
+            var path = node.Status?.BalancerOf(service, network.Name);
             using var around = NamedNamespaces.OpenPinned(netns);
             hops.Insert(1, TraceWalk.Balancer(destination, BalancerReading.Of(client, around, network, destination, path), path));
         }

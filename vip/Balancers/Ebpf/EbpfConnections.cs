@@ -1,5 +1,4 @@
 using System.Net;
-using System.Runtime.InteropServices;
 using OverlayNet.Kernel;
 using OverlayNet.Kernel.Netlink;
 
@@ -13,7 +12,7 @@ public sealed record BoundSocket(byte Protocol, IPEndPoint Local, IPEndPoint Vip
 /// <summary>Which real server each socket of a container got, as the programs have noted it with the socket. Needs no balancer that runs.</summary>
 public static class EbpfConnections
 {
-    private const byte InterNetwork = 2, InterNetworkV6 = 10, Established = 1;
+    private const byte Established = 1;
 
     /// <summary>Streams, and datagram sockets that are connected.</summary>
     /// <param name="node">The node's short id.</param>
@@ -25,31 +24,14 @@ public static class EbpfConnections
         if (maps is null)
             return [];
         using var netlink = NetlinkSocket.Open(NetlinkProtocol.SockDiag, netns);
-        var bound = new List<BoundSocket>();
-        foreach (var protocol in (byte[])[VipPort.Tcp, VipPort.Udp])
-        {
-            foreach (var family in (byte[])[InterNetwork, InterNetworkV6])
-                bound.AddRange(SockDiag.Dump(netlink, family, protocol, maps.Sockets.Fd).Select(found => Bound(maps, found)).OfType<BoundSocket>());
-        }
-        return bound;
-    }
-
-    private static BoundSocket? Bound(SocketMaps maps, DiagSocket found)
-    {
-        // The kernel shows the storage of streams only; of datagram sockets the way back is in a table.
-        if (found.Protocol == VipPort.Udp)
-        {
-            var key = new FlowKey { Socket = found.Cookie, Address = Address16.From(found.Remote.Address), Port = NetworkOrder.Port((ushort)found.Remote.Port), Direction = FlowKey.ToVip };
-            return found.State == Established && maps.Flows.TryGet(key, out Flow flow)
-                ? new BoundSocket(found.Protocol, Plain(found.Local), Plain(new IPEndPoint(flow.Address.ToAddress(found.Family), NetworkOrder.Port(flow.Port))), Plain(found.Remote), true)
-                : null;
-        }
-        if (found.Storage is not { Length: >= SocketBinding.Size } storage)
-            return null;
-        var binding = MemoryMarshal.Read<SocketBinding>(storage);
-        return binding.Flags == SocketBinding.Connected
-            ? new BoundSocket(found.Protocol, Plain(found.Local), Plain(new IPEndPoint(binding.Vip.ToAddress(found.Family), NetworkOrder.Port(binding.VipPort))), Plain(found.Remote), found.State == Established)
-            : null;
+        return
+        [
+            .. new[] { VipPort.Tcp, VipPort.Udp }.SelectMany(protocol => SockDiag.DumpFamilies(netlink, protocol, maps.Sockets.Fd))
+                .Select(found => (Found: found, Origin: SocketOrigin.Of(maps, found)))
+                .Where(entry => entry.Origin is not null)
+                .Select(entry => new BoundSocket(
+                    entry.Found.Protocol, Plain(entry.Found.Local), Plain(entry.Origin!.Value.Vip), Plain(entry.Found.Remote), entry.Found.State == Established)),
+        ];
     }
 
     /// <summary>An IPv6 socket that speaks IPv4 has IPv4 addresses.</summary>

@@ -1,5 +1,4 @@
 using System.Net;
-using System.Runtime.InteropServices;
 using OverlayNet.Kernel;
 using OverlayNet.Kernel.Netlink;
 
@@ -14,7 +13,6 @@ namespace OverlayNet.Vip.Balancers.Ebpf;
 /// <param name="doomed">Whether a binding's real server and generation are among those.</param>
 internal sealed class SocketReaper(SocketMaps maps, IReadOnlyCollection<string> netnsPaths, Func<uint, uint, bool> doomed)
 {
-    private const byte InterNetwork = 2, InterNetworkV6 = 10, Established = 1;
     private const int ConnectionRefused = 111;
 
     /// <summary>Namespaces that could not be looked into.</summary>
@@ -32,7 +30,7 @@ internal sealed class SocketReaper(SocketMaps maps, IReadOnlyCollection<string> 
     internal (int Moved, int Destroyed, int Waiting) MoveDatagrams()
     {
         var bound = new Dictionary<uint, IPEndPoint>();
-        Visit([VipPort.Udp], (_, found, vip) => found.Inode != 0 && bound.TryAdd(found.Inode, vip!));
+        Visit([VipPort.Udp], (_, found, vip) => found.Inode != 0 && bound.TryAdd(found.Inode, vip));
         if (bound.Count == 0)
             return default;
         var holders = ForeignSockets.Find(bound.Keys.ToHashSet());
@@ -58,7 +56,7 @@ internal sealed class SocketReaper(SocketMaps maps, IReadOnlyCollection<string> 
         return (moved, destroyed, waiting);
     }
 
-    private int Visit(ReadOnlySpan<byte> protocols, Func<NetlinkSocket, DiagSocket, IPEndPoint?, bool> act)
+    private int Visit(ReadOnlySpan<byte> protocols, Func<NetlinkSocket, DiagSocket, IPEndPoint, bool> act)
     {
         var acted = 0;
         foreach (var path in netnsPaths)
@@ -69,13 +67,10 @@ internal sealed class SocketReaper(SocketMaps maps, IReadOnlyCollection<string> 
                 using var netlink = NetlinkSocket.Open(NetlinkProtocol.SockDiag, netns);
                 foreach (var protocol in protocols)
                 {
-                    foreach (var family in (ReadOnlySpan<byte>)[InterNetwork, InterNetworkV6])
+                    foreach (var found in SockDiag.DumpFamilies(netlink, protocol, maps.Sockets.Fd))
                     {
-                        foreach (var found in SockDiag.Dump(netlink, family, protocol, maps.Sockets.Fd))
-                        {
-                            if (IsDoomed(found, out var vip) && act(netlink, found, vip))
-                                acted++;
-                        }
+                        if (SocketOrigin.Of(maps, found) is { } origin && doomed(origin.Backend, origin.Generation) && act(netlink, found, origin.Vip))
+                            acted++;
                     }
                 }
             }
@@ -85,22 +80,5 @@ internal sealed class SocketReaper(SocketMaps maps, IReadOnlyCollection<string> 
             }
         }
         return acted;
-    }
-
-    private bool IsDoomed(DiagSocket found, out IPEndPoint? vip)
-    {
-        vip = null;
-        if (found.Protocol == VipPort.Udp)
-        {
-            var key = new FlowKey { Socket = found.Cookie, Address = Address16.From(found.Remote.Address), Port = NetworkOrder.Port((ushort)found.Remote.Port), Direction = FlowKey.ToVip };
-            if (found.State != Established || !maps.Flows.TryGet(key, out Flow flow) || !doomed(flow.Backend, flow.Generation))
-                return false;
-            vip = new IPEndPoint(flow.Address.ToAddress(found.Family), NetworkOrder.Port(flow.Port));
-            return true;
-        }
-        if (found.Storage is not { Length: >= SocketBinding.Size } storage)
-            return false;
-        var binding = MemoryMarshal.Read<SocketBinding>(storage);
-        return binding.Flags == SocketBinding.Connected && doomed(binding.Backend, binding.Generation);
     }
 }
