@@ -63,9 +63,10 @@ public sealed class HealthOfSeveralTests(ITestOutputHelper output)
 
     private static bool Held(ClusterNode node) => ((string?)Backend(node, "web4")["held"])?.Contains("one-sided", StringComparison.Ordinal) == true;
 
+    /// <summary>Of all managers: whichever was first has written the change, and tells it.</summary>
     private static List<string> Events(ClusterNode node, string endpoint) =>
     [
-        .. node.Cli("events", "--since", "2m", "--json").Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => JsonNode.Parse(line)!)
+        .. node.Cli("events", "--cluster", "--since", "2m", "--json").Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => JsonNode.Parse(line)!)
             .Where(e => (string?)e["action"] == "health" && (string?)e["object"] == endpoint).Select(e => (string)e["message"]!),
     ];
 }

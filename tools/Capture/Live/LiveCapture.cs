@@ -30,27 +30,28 @@ internal sealed class LiveCapture(IReadOnlyList<PcapHandle> handles, Action<int,
             poll.Wait(descriptors, _waiting.Count > 0 ? Window : TimeSpan.FromMilliseconds(200));
             var busy = true;
             while (busy && !cancellation.IsCancellationRequested && !enough())
-            {
-                var now = WallClock.Nanoseconds;
-                busy = Read(out var known);
-                known = Math.Min(known, now - (long)Window.TotalNanoseconds);
-                Release(known, enough);
-                _reached?.Invoke(known);
-            }
+                HandOn(enough, out busy);
         }
-        // What has been captured by now is still to come, up to a read time-out later; what comes from now on is not waited for: it may never end.
+        // What has been captured by now is still to come; what comes from now on is not waited for: it may never end.
         var end = WallClock.Nanoseconds;
-        var last = end + (long)Window.TotalNanoseconds;
-        while (!enough())
+        while (!enough() && HandOn(enough, out var read) < end)
         {
-            var read = Read(out var known);
-            if (known >= end && WallClock.Nanoseconds >= last)
-                break;
-            Release(Math.Min(known, end), enough);
             if (!read)
                 Thread.Sleep(Pause);
         }
         Release(long.MaxValue, enough);
+    }
+
+    /// <summary>Reads what is there, and hands on what nothing earlier can come before.</summary>
+    /// <returns>Up to when everything has been handed on.</returns>
+    private long HandOn(Func<bool> enough, out bool read)
+    {
+        var now = WallClock.Nanoseconds;
+        read = Read(out var known);
+        known = Math.Min(known, now - (long)Window.TotalNanoseconds);
+        Release(known, enough);
+        _reached?.Invoke(known);
+        return known;
     }
 
     /// <param name="known">Up to when all that was captured has been read: a point of which there is more may have earlier packets than the others' latest.</param>
