@@ -17,7 +17,7 @@ RUN set -e; package=$(ls -t /tmp/overlaynet_*.deb | head -n 1); mkdir /tree; dpk
 
 FROM ${BASE}
 # Only what the base does not have: a base that is complete needs no network.
-RUN set -e; missing=; for package in iproute2 libssl3 libstdc++6 zlib1g ca-certificates; do \
+RUN set -e; missing=; for package in iproute2 libssl3 ca-certificates; do \
       dpkg-query -W -f '${db:Status-Status}' $package 2>/dev/null | grep -qx installed || missing="$missing $package"; \
     done; \
     [ -z "$missing" ] || { apt-get update -q && apt-get install -y -q --no-install-recommends $missing && rm -rf /var/lib/apt/lists/*; }

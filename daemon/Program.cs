@@ -54,7 +54,9 @@ internal static class Program
 
     private static ILoggerFactory Loggers(DaemonOptions options) => LoggerFactory.Create(logging =>
     {
-        logging.SetMinimumLevel(options.LogLevel).AddFilter("Microsoft", LogLevel.Warning);
+        logging.SetMinimumLevel(options.LogLevel).AddFilter("Microsoft", LogLevel.Warning)
+            // A handshake that fails is said at 'debug' there, and nowhere else.
+            .AddFilter("Microsoft.AspNetCore.Server.Kestrel.Https", options.LogLevel);
         if (options.LogJson)
             logging.AddJsonConsole(console => console.UseUtcTimestamp = true);
         else

@@ -15,7 +15,7 @@ namespace OverlayNet.Daemon.Hosting;
 /// <summary>What runs while this node is a member: everywhere the agent; the listener for other nodes; on a manager the registry too, which comes and goes with its role.</summary>
 internal sealed partial class Member : IAsyncDisposable
 {
-    private static readonly TimeSpan RoleRetry = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan RoleRetry = TimeSpan.FromSeconds(1), ListenRetry = TimeSpan.FromSeconds(5);
     private readonly DaemonOptions _options;
     private readonly IdentityHolder _identity;
     private readonly EventLog _events;
@@ -28,6 +28,7 @@ internal sealed partial class Member : IAsyncDisposable
     private readonly ManagerApiServices _copy;
     private readonly CancellationTokenSource _stop = new();
     private WebApplication? _remote;
+    private string? _notListening;
     private ManagerPart? _manager;
     private Task _followRole = Task.CompletedTask;
     private Task _keepIdentity = Task.CompletedTask;
@@ -154,16 +155,21 @@ internal sealed partial class Member : IAsyncDisposable
         await Listen(remote => ManagerApi.Map(remote, () => Services)).ConfigureAwait(false);
     }
 
-    /// <summary>A worker answers other nodes about itself only; one that cannot is a worker all the same.</summary>
+    /// <summary>A worker answers other nodes about itself only; one that cannot is a worker all the same, and tries again (<see cref="FollowRole"/>).</summary>
     private async Task StartWorker()
     {
         try
         {
             await Listen(_ => { }).ConfigureAwait(false);
+            if (_notListening is not null)
+                Log.Listening(_loggers.CreateLogger<Member>(), _identity.Current.Membership.Address, _options.ApiPort);
+            _notListening = null;
         }
         catch (Exception e) when (e is IOException or System.Net.Sockets.SocketException)
         {
-            Log.NotListening(_loggers.CreateLogger<Member>(), _identity.Current.Membership.Address, _options.ApiPort, e.Message);
+            if (_notListening != e.Message)
+                Log.NotListening(_loggers.CreateLogger<Member>(), _identity.Current.Membership.Address, _options.ApiPort, e.Message);
+            _notListening = e.Message;
             await StopListener().ConfigureAwait(false);
         }
     }
@@ -171,7 +177,7 @@ internal sealed partial class Member : IAsyncDisposable
     private async Task Listen(Action<WebApplication> map)
     {
         _remote = WebHost.Build(_loggers, kestrel => kestrel.Listen(
-            _identity.Current.Membership.Address, _options.ApiPort, listen => listen.UseHttps(https => ClusterTls.ConfigureServer(https, _identity, RefusedCertificate))));
+            _identity.Current.Membership.Address, _options.ApiPort, listen => listen.UseHttps(ClusterTls.CreateServer(_identity, RefusedCertificate))));
         map(_remote);
         PeerRoutes.Map(_remote, () => Services with { Starting = null }, Agent, _captures, _paths);
         await _remote.StartAsync().ConfigureAwait(false);
@@ -197,7 +203,12 @@ internal sealed partial class Member : IAsyncDisposable
                 // What an earlier run had on disk may be from before the last change of the role.
                 if (Agent.Follower.SinceContact is not null && !Agent.Follower.Stale && Agent.Follower.Current.Nodes.TryGetValue(membership.NodeId, out var self) && self.Role != membership.Role)
                     await TakeRole(self.Role).ConfigureAwait(false);
-                await changed.WaitAsync(_stop.Token).ConfigureAwait(false);
+                else if (_remote is null && membership.Role == NodeRole.Worker)
+                    await StartWorker().ConfigureAwait(false);
+                if (_remote is not null)
+                    await changed.WaitAsync(_stop.Token).ConfigureAwait(false);
+                else
+                    await Task.WhenAny(changed, Task.Delay(ListenRetry, _time, _stop.Token)).ConfigureAwait(false);
             }
             catch (Exception e) when (e is RegistryException or IOException or HttpRequestException or CryptographicException)
             {
@@ -323,6 +334,9 @@ internal sealed partial class Member : IAsyncDisposable
 
         [LoggerMessage(7, LogLevel.Warning, "other nodes cannot ask this one (captures, probes of the way): {Address} port {Port}: {Reason}")]
         public static partial void NotListening(ILogger logger, System.Net.IPAddress address, int port, string reason);
+
+        [LoggerMessage(8, LogLevel.Information, "other nodes can ask this one again: {Address} port {Port}")]
+        public static partial void Listening(ILogger logger, System.Net.IPAddress address, int port);
 
         [LoggerMessage(6, LogLevel.Warning, "certificate {Subject} refused: {Why}")]
         public static partial void CertificateRefused(ILogger logger, string subject, string why);

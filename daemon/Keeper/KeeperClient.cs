@@ -68,7 +68,7 @@ internal sealed class KeeperClient : IDisposable
         };
         start.ArgumentList.Add(Environment.ProcessPath!);
         if (Path.GetFileNameWithoutExtension(Environment.ProcessPath) == "dotnet")
-            start.ArgumentList.Add(typeof(KeeperClient).Assembly.Location);
+            start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "overlaynetd.dll"));
         start.ArgumentList.Add("keeper");
         start.ArgumentList.Add(socketPath);
         // It must not speak to the service manager in the daemon's name.

@@ -45,8 +45,9 @@ internal static class DaemonInstruments
     /// <summary>Makes the instruments known, and those with known labels begin at 0: an increase from nothing is not seen by rate().</summary>
     public static void Begin()
     {
-        foreach (var type in (Type[])[typeof(HealthMetrics), typeof(DnsInstruments), typeof(NetlinkMetrics)])
-            RuntimeHelpers.RunClassConstructor(type.TypeHandle);
+        RuntimeHelpers.RunClassConstructor(typeof(HealthMetrics).TypeHandle);
+        RuntimeHelpers.RunClassConstructor(typeof(DnsInstruments).TypeHandle);
+        RuntimeHelpers.RunClassConstructor(typeof(NetlinkMetrics).TypeHandle);
         foreach (var counter in (Counter<long>[])[HeartbeatsLost, RegistryRetries, NetlinkMetrics.Overruns, HealthMetrics.Held, HealthMetrics.ReportsLost])
             counter.Add(0);
         foreach (var counter in (Counter<long>[])[Changes, Mends, Errors])

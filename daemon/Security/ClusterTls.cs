@@ -17,24 +17,19 @@ public static class ClusterTls
     /// For the listener other nodes reach. A certificate is asked for but may be missing, because a joining node has none; what
     /// may be done without one is the routes' matter.
     /// </summary>
-    public static void ConfigureServer(HttpsConnectionAdapterOptions options, NodeIdentity identity) => ConfigureServer(options, new IdentityHolder(identity));
-
-    /// <inheritdoc cref="ConfigureServer(HttpsConnectionAdapterOptions, NodeIdentity)"/>
     /// <param name="refused">Told of certificates that are not taken, and why.</param>
-    public static void ConfigureServer(HttpsConnectionAdapterOptions options, IdentityHolder holder, Action<X509Certificate2, string>? refused = null)
+    public static TlsHandshakeCallbackOptions CreateServer(IdentityHolder holder, Action<X509Certificate2, string>? refused = null) => new()
     {
-        options.ServerCertificateSelector = (_, _) => holder.Current.Certificate;
-        options.SslProtocols = SslProtocols.Tls13;
-        options.ClientCertificateMode = ClientCertificateMode.AllowCertificate;
-        options.ClientCertificateValidation = (certificate, _, _) =>
+        OnConnection = _ => ValueTask.FromResult(new SslServerAuthenticationOptions
         {
-            if (MemberOf(certificate, holder.Current.Authorities) is not null)
-                return true;
-            refused?.Invoke(certificate, certificate.NotAfter < DateTime.Now ? $"it expired at {certificate.NotAfter.ToUniversalTime():u}" : "it is not of this cluster's CA");
-            return false;
-        };
-        options.CheckCertificateRevocation = false;
-    }
+            ServerCertificateContext = holder.Current.CertificateContext,
+            EnabledSslProtocols = SslProtocols.Tls13,
+            ClientCertificateRequired = true,
+            CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
+            CertificateChainPolicy = NoChain(),
+            RemoteCertificateValidationCallback = (_, certificate, _, _) => certificate is null || (certificate is X509Certificate2 peer && Accept(peer, holder.Current, refused)),
+        }),
+    };
 
     /// <summary>For a member's requests to managers.</summary>
     public static SocketsHttpHandler CreateHandler(NodeIdentity identity) => CreateHandler(() => identity);
@@ -86,7 +81,24 @@ public static class ClusterTls
         {
             EnabledSslProtocols = SslProtocols.Tls13,
             CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
+            CertificateChainPolicy = NoChain(),
             RemoteCertificateValidationCallback = (_, certificate, _, _) => certificate is X509Certificate2 peer && accept(peer),
         },
+    };
+
+    private static bool Accept(X509Certificate2 certificate, NodeIdentity identity, Action<X509Certificate2, string>? refused)
+    {
+        if (MemberOf(certificate, identity.Authorities) is not null)
+            return true;
+        refused?.Invoke(certificate, certificate.NotAfter < DateTime.Now ? $"it expired at {certificate.NotAfter.ToUniversalTime():u}" : "it is not of this cluster's CA");
+        return false;
+    }
+
+    /// <summary>The chain that is built before our own judgement is asked for is for nothing: without this it would be looked for among the machine's CAs, for every connection.</summary>
+    private static X509ChainPolicy NoChain() => new()
+    {
+        TrustMode = X509ChainTrustMode.CustomRootTrust,
+        RevocationMode = X509RevocationMode.NoCheck,
+        DisableCertificateDownloads = true,
     };
 }

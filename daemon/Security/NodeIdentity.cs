@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Security;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
@@ -43,6 +44,7 @@ public sealed class NodeIdentity : IDisposable
     {
         Membership = membership;
         Certificate = certificate;
+        CertificateContext = SslStreamCertificateContext.Create(certificate, null, offline: true);
         Authorities = authorities;
         TrustHash = TrustBundle.Hash(authorities);
         Issuer = TrustBundle.Issuer(certificate, authorities) is { } issuer ? TrustBundle.Fingerprint(issuer) : "";
@@ -52,6 +54,9 @@ public sealed class NodeIdentity : IDisposable
 
     /// <summary>With its private key.</summary>
     public X509Certificate2 Certificate { get; }
+
+    /// <summary><see cref="Certificate"/>, ready to be shown: made once, since it looks for a chain among the machine's CAs.</summary>
+    public SslStreamCertificateContext CertificateContext { get; }
 
     /// <summary>The cluster's CA; two while it is being replaced.</summary>
     public IReadOnlyList<X509Certificate2> Authorities { get; }

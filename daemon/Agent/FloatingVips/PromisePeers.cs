@@ -44,7 +44,7 @@ internal sealed partial class PromisePeers : IPromisePeers, IAsyncDisposable
         _vips = vips;
         var port = PortOf(_identity.Current.Membership.ApiPort);
         var listener = WebHost.Build(_loggers, kestrel => kestrel.Listen(
-            _identity.Current.Membership.Address, port, listen => listen.UseHttps(https => ClusterTls.ConfigureServer(https, _identity))));
+            _identity.Current.Membership.Address, port, listen => listen.UseHttps(ClusterTls.CreateServer(_identity))));
         listener.MapPost(Path, AnswerAsync);
         listener.StartAsync().GetAwaiter().GetResult();
         _listener = listener;

@@ -83,6 +83,7 @@ internal static class LegacyTables
     private static System.Text.Json.JsonElement Expressions(string family, IReadOnlyList<string> words)
     {
         var expressions = new JsonArray();
+        void Take(JsonNode expression) => expressions.Add(expression);
         var negated = false;
         JsonNode? verdict = null;
         for (var i = 0; i < words.Count; i++)
@@ -94,28 +95,28 @@ internal static class LegacyTables
                     negated = true;
                     continue;
                 case "-s" or "--source":
-                    expressions.Add(Match(Payload(family, "saddr"), Prefix(Value()), negated));
+                    Take(Match(Payload(family, "saddr"), Prefix(Value()), negated));
                     break;
                 case "-d" or "--destination":
-                    expressions.Add(Match(Payload(family, "daddr"), Prefix(Value()), negated));
+                    Take(Match(Payload(family, "daddr"), Prefix(Value()), negated));
                     break;
                 case "-p" or "--protocol":
-                    expressions.Add(Match(Meta("l4proto"), Value(), negated));
+                    Take(Match(Meta("l4proto"), Value(), negated));
                     break;
                 case "-i" or "--in-interface":
-                    expressions.Add(Match(Meta("iifname"), Interface(Value()), negated));
+                    Take(Match(Meta("iifname"), Interface(Value()), negated));
                     break;
                 case "-o" or "--out-interface":
-                    expressions.Add(Match(Meta("oifname"), Interface(Value()), negated));
+                    Take(Match(Meta("oifname"), Interface(Value()), negated));
                     break;
                 case "--dport" or "--dports" or "--destination-port" or "--destination-ports":
-                    expressions.Add(Match(Payload("th", "dport"), Ports(Value()), negated));
+                    Take(Match(Payload("th", "dport"), Ports(Value()), negated));
                     break;
                 case "--sport" or "--sports" or "--source-port" or "--source-ports":
-                    expressions.Add(Match(Payload("th", "sport"), Ports(Value()), negated));
+                    Take(Match(Payload("th", "sport"), Ports(Value()), negated));
                     break;
                 case "--ctstate" or "--state":
-                    expressions.Add(Match(new JsonObject { ["ct"] = new JsonObject { ["key"] = "state" } }, Set(Value().ToLowerInvariant().Split(',').Select(state => (JsonNode)state)), negated));
+                    Take(Match(new JsonObject { ["ct"] = new JsonObject { ["key"] = "state" } }, Set(Value().ToLowerInvariant().Split(',').Select(state => (JsonNode)state)), negated));
                     break;
                 case "-m" or "--match" when i + 1 < words.Count && Plain.Contains(words[i + 1]):
                 case "--comment" or "--reject-with":
@@ -130,7 +131,7 @@ internal static class LegacyTables
                 default:
                     // Of a target, or of a match that cannot be decided from the packet alone.
                     if (verdict is null)
-                        expressions.Add(new JsonObject { ["xt"] = new JsonObject { ["type"] = "match", ["name"] = words[i] } });
+                        Take(new JsonObject { ["xt"] = new JsonObject { ["type"] = "match", ["name"] = words[i] } });
                     while (i + 1 < words.Count && !words[i + 1].StartsWith('-') && words[i + 1] != "!")
                         i++;
                     break;
@@ -138,7 +139,7 @@ internal static class LegacyTables
             negated = false;
         }
         if (verdict is not null)
-            expressions.Add(verdict);
+            Take(verdict);
         return System.Text.Json.JsonDocument.Parse(expressions.ToJsonString()).RootElement;
     }
 

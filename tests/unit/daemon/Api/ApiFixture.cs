@@ -74,7 +74,7 @@ public sealed class ApiFixture : IAsyncDisposable
             // A test holds a watcher still for as long as its writes take; what is tested is not when Kestrel gives it up.
             options.Limits.MinResponseDataRate = null;
             options.ListenLocal(directory.File("api.sock"));
-            options.Listen(IPAddress.Loopback, 0, listen => listen.UseHttps(https => ClusterTls.ConfigureServer(https, new IdentityHolder(identity), (_, why) => refused.Enqueue(why))));
+            options.Listen(IPAddress.Loopback, 0, listen => listen.UseHttps(ClusterTls.CreateServer(new IdentityHolder(identity), (_, why) => refused.Enqueue(why))));
         });
         var app = builder.Build();
         ManagerApi.Map(app, new ManagerApiServices(registry, secrets, new JoinService(registry, secrets, events)));
