@@ -43,7 +43,7 @@ internal sealed class Comparison(string directory, int rounds, double seconds)
         BenchData.Write(directory, Ports);
         var echo = Compile("echo");
         var load = Compile("load");
-        var self = Environment.ProcessPath!;
+        var self = Host.Program;
         Directory.CreateDirectory(Path.Combine(directory, "knot-run"));
         Directory.CreateDirectory(Path.Combine(directory, "knot-db"));
 

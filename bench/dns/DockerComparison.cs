@@ -176,7 +176,7 @@ internal sealed class DockerComparison(string directory, int rounds, double seco
     private static ServerProcess StartOurs(string name, string netns, string address, (string Pid, string Gateway, string Target) client)
     {
         var ours = ServerProcess.Start(
-            name, OurPort, ServerCpu, "nsenter", $"--net={netns}", Environment.ProcessPath!, "host-at", address, $"{OurPort}", $"{Names}", client.Target);
+            name, OurPort, ServerCpu, "nsenter", $"--net={netns}", Host.Program, "host-at", address, $"{OurPort}", $"{Names}", client.Target);
         var answer = "";
         var clock = Stopwatch.StartNew();
         while (answer != client.Target)

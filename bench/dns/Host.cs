@@ -8,6 +8,9 @@ namespace OverlayNet.Bench.Dns;
 /// <summary>This project's server in a process of its own: <c>host PORT SOCKETS UPSTREAM-PORT</c>. Ends when stdin closes.</summary>
 internal static class Host
 {
+    /// <summary>The native program where it was built (OVERLAYNET_BENCH_HOST), else this one.</summary>
+    public static string Program => Environment.GetEnvironmentVariable("OVERLAYNET_BENCH_HOST") is { Length: > 0 } native && File.Exists(native) ? native : Environment.ProcessPath!;
+
     public static int Run(string[] arguments)
     {
         var port = int.Parse(arguments[0], CultureInfo.InvariantCulture);

@@ -209,7 +209,7 @@ public sealed partial class FaultWorld : IDisposable
                 undo.Push(() => Commands.Run("ip", "-n", _cluster.Lan, "link", "set", victim, "up").Succeeded());
                 break;
             case ProcessFault.Starved:
-                var starved = new CpuQuota($"{_cluster.Prefix}starved", node.Pid);
+                var starved = new CpuQuota($"{_cluster.Prefix}starved", 1, node.Pid);
                 undo.Push(starved.Dispose);
                 break;
         }
@@ -229,76 +229,4 @@ public sealed partial class FaultWorld : IDisposable
 
     [GeneratedRegex(@"-> Holder: acquired version \d+\.(\d+)")]
     private static partial Regex EpochInLog();
-}
-
-/// <summary>A process with one hundredth of a processor (cgroup v1: cpu.cfs_quota_us, and as much for its real-time threads).</summary>
-public sealed class CpuQuota : IDisposable
-{
-    private const string Root = "/sys/fs/cgroup/cpu";
-    private readonly string _directory;
-    private readonly int _pid;
-
-    public CpuQuota(string name, int pid)
-    {
-        _directory = $"{Root}/{name}";
-        _pid = pid;
-        if (!Directory.Exists(Root))
-            throw new InvalidOperationException("the CPU controller of cgroup v1 is not mounted at /sys/fs/cgroup/cpu: boot with systemd.unified_cgroup_hierarchy=0");
-        Directory.CreateDirectory(_directory);
-        Write("cpu.cfs_period_us", "100000");
-        Write("cpu.cfs_quota_us", "1000");
-        // Without a share of their own real-time threads cannot be moved at all.
-        if (File.Exists($"{_directory}/cpu.rt_runtime_us"))
-            TryWrite("cpu.rt_runtime_us", "1000");
-        Move(_directory);
-    }
-
-    public void Dispose()
-    {
-        Move(Root);
-        for (var i = 0; i < 50 && Directory.Exists(_directory); i++)
-        {
-            try
-            {
-                Directory.Delete(_directory);
-            }
-            catch (IOException)
-            {
-                // A thread was born inside meanwhile.
-                Move(Root);
-                Thread.Sleep(20);
-            }
-        }
-    }
-
-    private void Move(string to)
-    {
-        if (!Directory.Exists($"/proc/{_pid}/task"))
-            return;
-        foreach (var task in Directory.EnumerateDirectories($"/proc/{_pid}/task"))
-        {
-            try
-            {
-                File.WriteAllText($"{to}/tasks", Path.GetFileName(task));
-            }
-            catch (IOException)
-            {
-                // It ended, or is real-time where the group has no share for that.
-            }
-        }
-    }
-
-    private void Write(string file, string value) => File.WriteAllText($"{_directory}/{file}", value);
-
-    private void TryWrite(string file, string value)
-    {
-        try
-        {
-            Write(file, value);
-        }
-        catch (IOException)
-        {
-            // The parent has none to give: its real-time threads stay outside.
-        }
-    }
 }

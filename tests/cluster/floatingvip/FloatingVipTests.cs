@@ -37,12 +37,12 @@ public sealed class FloatingVipTests : IClassFixture<FloatingVipTests.Nodes>
         Assert.Equal(("holder", "node3"), ((string)explained["state"]!, (string)explained["holder"]!));
         Assert.InRange((double)explained["gateLeftMs"]!, 1, 700);
         Assert.Contains("bpf boot time", (string)explained["gate"]!, StringComparison.Ordinal);
+        Wait.Until("the transition is counted", () => Metrics(Third).Contains($"overlaynet_vip_transitions_total{{vip=\"{vip.Name}\",state=\"holder\"}} 1\n", StringComparison.Ordinal), seen: () => Metrics(Third));
         var (held, waiting) = (Metrics(Third), Metrics(Second));
         Assert.Contains($"overlaynet_vip_holder{{vip=\"{vip.Name}\"}} 1\n", held, StringComparison.Ordinal);
         Assert.Contains($"overlaynet_vip_state{{vip=\"{vip.Name}\",state=\"holder\",mode=\"fenced\"}} 1\n", held, StringComparison.Ordinal);
         Assert.Contains($"overlaynet_vip_gate_margin_seconds{{vip=\"{vip.Name}\"}} 0.", held, StringComparison.Ordinal);
         Assert.Contains($"overlaynet_vip_lease_margin_seconds{{vip=\"{vip.Name}\"}} 0.", held, StringComparison.Ordinal);
-        Assert.Contains($"overlaynet_vip_transitions_total{{vip=\"{vip.Name}\",state=\"holder\"}} 1\n", held, StringComparison.Ordinal);
         Assert.Contains($"overlaynet_vip_holder{{vip=\"{vip.Name}\"}} 0\n", waiting, StringComparison.Ordinal);
         Assert.DoesNotContain($"overlaynet_vip_gate_margin_seconds{{vip=\"{vip.Name}\"}}", waiting, StringComparison.Ordinal);
         Wait.Until("node2 hears the holder", () => Explain(vip, Second)["peers"]!.AsArray().Any(peer => (string?)peer!["node"] == "node3" && (int)peer["priority"]! == 100));

@@ -55,6 +55,8 @@ public sealed class ManagerTests
             Assert.Empty(writer.Refusals);
             Assert.All(writer.Acknowledged, name => Assert.Contains(name, Networks(others[0])));
             nodes[victim].Start();
+            // It takes writes only once it has opened the store itself.
+            ManagersCluster.UntilVoters(nodes[victim], 3);
             ManagersCluster.UntilVoters(others[0], 3);
         }
 

@@ -61,7 +61,8 @@ public sealed class OtherRelease : IDisposable
         // The identity that the other assemblies ask for stays.
         Commands.Run(TimeSpan.FromMinutes(3), "dotnet", "build", Path.Combine(sources, "OverlayNet.Contracts.csproj"), "-c", "Release", "-o", Path.Combine(_directory, "built"), "-v", "quiet", "-nologo",
             $"-p:InformationalVersion={Name}", "-p:IncludeSourceRevisionInInformationalVersion=false", "-p:UseSharedCompilation=false", "-p:RunAnalyzers=false", "-nodeReuse:false").Succeeded();
-        Commands.Run("cp", "-a", Tree.Out, Programs).Succeeded();
+        // In out/ they are native code, which has the contracts inside; those built along with the tests have them in a file of their own.
+        Commands.Run("cp", "-a", AppContext.BaseDirectory, Programs).Succeeded();
         File.Copy(Path.Combine(_directory, "built", "OverlayNet.Contracts.dll"), Path.Combine(Programs, "OverlayNet.Contracts.dll"), overwrite: true);
     }
 }
