@@ -7,7 +7,8 @@ namespace OverlayNet.ClusterTests.Readable;
 [Collection(ReadableClusterTests.Name)]
 public sealed class ConsulTests(ReadableCluster readable)
 {
-    private const string Modules = "/var/cache/overlaynet-test/npm-consul/node_modules";
+    /// <summary>Where npm's client is.</summary>
+    internal const string Modules = "/var/cache/overlaynet-test/npm-consul/node_modules";
 
     [Fact]
     public void Npm_client_registers_passes_a_ttl_check_and_watches()

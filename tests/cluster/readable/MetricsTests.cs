@@ -79,6 +79,7 @@ public sealed class MetricsTests(ReadableCluster readable)
                 consul_sd_configs: [{"{"}server: '{readable.Cluster.Nodes[1].Address}:{ReadableCluster.ConsulPort}', services: [web]{"}"}]
             """);
         using var haproxy = new HaProxy(readable.Reader, (string)readable.Manager.CliJson("network", "inspect", ReadableCluster.Network)[0]!["gateway4"]!, "_http._tcp.web.app.dc1.overlay.internal");
+        using var npm = BackgroundProcess.In(readable.Cluster.Nodes[1].Netns, "node", Path.Combine(Tree.Root, "tests", "cluster", "readable", "consul_watch.js"), ConsulTests.Modules, "web").Says("watch 3 ");
         string Seen() => string.Join('\n', prometheus.Targets("overlaynet").Concat(prometheus.Targets("web")).Select(target => target.Target.ToJsonString())) + prometheus.Log;
         string[] expected = [.. readable.Backends.Select(backend => $"{backend.Address}:80").Order(StringComparer.Ordinal)];
         Wait.Until("every node is scraped", () => prometheus.Targets("overlaynet").Count(target => target.Health == "up") == 3, seen: Seen);
@@ -99,6 +100,8 @@ public sealed class MetricsTests(ReadableCluster readable)
             Assert.All(asked, failures => Assert.Equal(0, failures));
             Assert.Equal(expected, vmagent.Up());
             Assert.Equal(bare, haproxy.Servers());
+            // npm's client has asked twice at least since, and heard of no change.
+            Assert.Single(npm.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries));
             Assert.Equal(3, readable.Consul(readable.Cluster.Nodes[1], "/v1/health/service/web?passing").Json.AsArray().Count);
 
             // Nor does the worker's own restart change it: it begins with what is on its disk.
