@@ -51,7 +51,7 @@ public sealed class ConsulTests(ReadableCluster readable)
         readable.Manager.Cli("service", "create", "--network", ReadableCluster.Network, "other");
         try
         {
-            Assert.Equal("other", readable.Consul(worker, "/v1/catalog/services").Json.AsObject().Select(entry => entry.Key).Single(name => name == "other"));
+            Wait.Until("the worker has heard of it", () => readable.Consul(worker, "/v1/catalog/services").Json.AsObject().ContainsKey("other"));
             Assert.False(watch.IsCompleted);
             readable.Manager.Cli("endpoint", "drain", "--detach", "web2");
             var after = await watch;
