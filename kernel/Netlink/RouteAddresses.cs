@@ -74,6 +74,20 @@ public sealed class RouteAddresses(NetlinkSocket socket)
     /// <exception cref="NetlinkException">The kernel refused; EADDRNOTAVAIL when the link has no such address.</exception>
     public void Delete(LinkAddress address) => Deleting(address).Send(socket);
 
+    /// <summary>Deletes an address that may be gone already: its lifetime ended, or the link went with it.</summary>
+    /// <exception cref="NetlinkException">The kernel refused for another reason.</exception>
+    public void DeleteIfThere(LinkAddress address)
+    {
+        try
+        {
+            Delete(address);
+        }
+        catch (NetlinkException e) when (e.NotFound)
+        {
+            // As wanted.
+        }
+    }
+
     public static RouteRequest Adding(LinkAddress address) => Request("add address", address, RouteMessageType.NewAddr, NetlinkFlags.Create | NetlinkFlags.Exclusive);
 
     public static RouteRequest Replacing(LinkAddress address) => Request("replace address", address, RouteMessageType.NewAddr, NetlinkFlags.Create | NetlinkFlags.Replace);

@@ -73,16 +73,7 @@ public sealed class VrrpInterface : IDisposable
     public void Remove(IEnumerable<VirtualAddress> addresses)
     {
         foreach (var address in addresses)
-        {
-            try
-            {
-                _addresses.Delete(Configured(address));
-            }
-            catch (NetlinkException e) when (e.NotFound || e.Errno == AddressNotAvailable)
-            {
-                // Its lifetime ended, or it was never added.
-            }
-        }
+            _addresses.DeleteIfThere(Configured(address));
 
         // Up, a backup would take in, and possibly forward, what is sent to the virtual MAC address.
         if (OnMacvlan)
@@ -108,8 +99,6 @@ public sealed class VrrpInterface : IDisposable
         _frames.Dispose();
         _route.Dispose();
     }
-
-    private const int AddressNotAvailable = 99;
 
     private bool OnMacvlan => _addressLink.Index != _link.Index;
 

@@ -325,19 +325,7 @@ internal sealed partial class FloatingVipRunner : IDisposable
                 continue;
             var ours = list.Select(text => VirtualAddress.Parse(text).Address).ToHashSet();
             foreach (var address in addresses.Dump().Where(address => address.Interface == link.Index && ours.Contains(address.Address)))
-                Delete(address);
-        }
-
-        void Delete(LinkAddress address)
-        {
-            try
-            {
-                addresses.Delete(address);
-            }
-            catch (NetlinkException e) when (e.NotFound)
-            {
-                // Its lifetime ended since it was read.
-            }
+                addresses.DeleteIfThere(address);
         }
     }
 
