@@ -63,7 +63,7 @@ public sealed class RegistryScale(Xunit.Abstractions.ITestOutputHelper output)
             for (var i = 0; i < Changes && await pace.WaitForNextTickAsync(); i++)
             {
                 var at = Stopwatch.GetTimestamp();
-                var (_, _, changed) = await api.WriteAsync(HttpMethod.Patch, $"/v1/endpoints/scale{i % endpoints:d7}", new JsonObject { ["weight"] = 1 + (i % 50) });
+                var (_, _, changed) = await api.WriteAsync(HttpMethod.Patch, $"/v1/endpoints/scale{i % endpoints:d7}", new JsonObject { ["weight"] = 2 + (i % 50) });
                 sent[changed] = at;
             }
         }
