@@ -12,6 +12,9 @@ switch (args[0])
     case "netlink":
         NetlinkBenchmark.Run(quick, json);
         return 0;
+    case "scale-model":
+        ScaleModelBenchmark.Run(json);
+        return 0;
     default:
         Console.Error.WriteLine($"there is no benchmark '{args[0]}' here");
         return 2;

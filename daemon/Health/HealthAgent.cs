@@ -220,11 +220,18 @@ internal sealed partial class HealthAgent : IHealthViews, IDisposable
     {
         while (!cancellation.IsCancellationRequested)
         {
-            await Task.Delay(FlowsEvery, _time, cancellation).ConfigureAwait(false);
+            var changed = _follower.Changed;
             if (_flows().Flows.Count == 0 && !_follower.Current.Endpoints.Values.Any(endpoint => endpoint.State == EndpointState.Draining))
-                continue;
-            _reconciler.Wake();
-            Wake();
+            {
+                // Nothing is drained until the registry says otherwise.
+                await changed.WaitAsync(cancellation).ConfigureAwait(false);
+            }
+            else
+            {
+                _reconciler.Wake();
+                Wake();
+            }
+            await Task.Delay(FlowsEvery, _time, cancellation).ConfigureAwait(false);
         }
     }
 

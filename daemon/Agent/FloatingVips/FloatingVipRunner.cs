@@ -132,14 +132,20 @@ internal sealed partial class FloatingVipRunner : IDisposable
                 // What is tracked must be looked at again whatever went wrong with one look.
                 Log.PassFailed(_logger, e);
             }
-            _wake.WaitOne(Look);
+            // A node of a cluster without floating VIPs is woken by what changes that.
+            if (Idle(_follower.Current))
+                _wake.WaitOne();
+            else
+                _wake.WaitOne(Look);
         }
     }
+
+    private bool Idle(Snapshot snapshot) => !_follower.Synced || (snapshot.Vips.IsEmpty && _instances.IsEmpty && _journal.Entries.Count == 0);
 
     private void Pass(NetlinkSocket socket)
     {
         var snapshot = _follower.Current;
-        if (!_follower.Synced || (snapshot.Vips.IsEmpty && _instances.IsEmpty && _journal.Entries.Count == 0))
+        if (Idle(snapshot))
             return;
         var host = HostView.Read(socket);
         if (!ReferenceEquals(snapshot, _planned))

@@ -46,6 +46,8 @@ public sealed class KilledProcessTests(HealthCluster health, ITestOutputHelper o
         backend.KillServer();
         var took = service.AwaitOut(backend, since, TimeSpan.FromSeconds(30));
         output.WriteLine($"out everywhere after {took.TotalMilliseconds:0} ms, machine late by {late.Worst.TotalMilliseconds:0} ms");
+        if (took > TimeSpan.FromSeconds(1))
+            output.WriteLine($"so late that it is of interest when what was decided: killed at {DateTime.UtcNow - Stopwatch.GetElapsedTime(since):HH:mm:ss.fff}\n{health.Manager.Cli("events", "--since", "30s").Output}");
         // Long before three checks, five seconds apart, could have failed: the end itself was heard. How soon is printed above.
         Assert.InRange(took, TimeSpan.Zero, TimeSpan.FromSeconds(2));
         Assert.Contains("its process has ended", health.Manager.Cli("service", "backends", service.Name).Output, StringComparison.Ordinal);
