@@ -6,10 +6,10 @@ namespace OverlayNet.Daemon.Registry.Store;
 internal sealed class SqliteWriter : IDisposable
 {
     private readonly SqliteConnection _connection;
-    private readonly SqliteCommand _find;
-    private readonly SqliteCommand _put;
-    private readonly SqliteCommand _delete;
-    private readonly SqliteCommand _record;
+    private readonly SqliteStatement _find;
+    private readonly SqliteStatement _put;
+    private readonly SqliteStatement _delete;
+    private readonly SqliteStatement _record;
     private readonly SqliteCommand _setMeta;
     private readonly SqliteCommand _begin;
     private readonly SqliteCommand _commit;
@@ -18,15 +18,16 @@ internal sealed class SqliteWriter : IDisposable
     public SqliteWriter(SqliteConnection connection)
     {
         _connection = connection;
-        _find = Command("SELECT create_rev, mod_rev FROM kv WHERE key = $1", 1);
-        _put = Command(
+        _find = new SqliteStatement(connection, "SELECT create_rev, mod_rev FROM kv WHERE key = ?1");
+        _put = new SqliteStatement(
+            connection,
             """
-            INSERT INTO kv VALUES ($1, $2, $3, $4, $5)
+            INSERT INTO kv VALUES (?1, ?2, ?3, ?3, ?4)
             ON CONFLICT (key) DO UPDATE SET value = excluded.value, mod_rev = excluded.mod_rev, lease = excluded.lease
             RETURNING create_rev
-            """, 5);
-        _delete = Command("DELETE FROM kv WHERE key = $1", 1);
-        _record = Command("INSERT INTO history (key, rev, value, create_rev, lease) VALUES ($1, $2, $3, $4, $5)", 5);
+            """);
+        _delete = new SqliteStatement(connection, "DELETE FROM kv WHERE key = ?1");
+        _record = new SqliteStatement(connection, "INSERT INTO history (key, rev, value, create_rev, lease) VALUES (?1, ?2, ?3, ?4, ?5)");
         _setMeta = Command("UPDATE meta SET value = $2 WHERE name = $1", 2);
         _begin = Command("BEGIN IMMEDIATE", 0);
         _commit = Command("COMMIT", 0);
@@ -53,27 +54,32 @@ internal sealed class SqliteWriter : IDisposable
     /// <returns>Revisions of a key; (0, 0) when it is absent.</returns>
     public (long Create, long Mod) Find(string key)
     {
-        _find.Parameters[0].Value = key;
-        using var reader = _find.ExecuteReader();
-        return reader.Read() ? (reader.GetInt64(0), reader.GetInt64(1)) : (0, 0);
+        _find.Bind(1, key);
+        _find.Run(out var create, out var mod);
+        return (create, mod);
     }
 
     public StoredValue Put(in Put put, long revision)
     {
-        var value = put.Value.ToArray();
+        _put.Bind(1, put.Key);
+        _put.Bind(2, put.Value.Span);
+        _put.Bind(3, revision);
+        _put.Bind(4, put.Lease);
         // What was created before keeps its revision of creation, which comes back with the same statement.
-        Bind(_put, put.Key, value, revision, revision, put.Lease);
-        var created = (long)_put.ExecuteScalar()!;
-        Run(_record, put.Key, revision, value, created, put.Lease);
+        _put.Run(out var created, out _);
+        _record.Bind(3, put.Value.Span);
+        Record(put.Key, revision, created, put.Lease);
         return new StoredValue(put.Key, put.Value, created, revision, put.Lease);
     }
 
     /// <returns>False when the key is absent.</returns>
     public bool Delete(string key, long revision)
     {
-        if (Run(_delete, key) == 0)
+        _delete.Bind(1, key);
+        if (_delete.Run() == 0)
             return false;
-        Run(_record, key, revision, DBNull.Value, 0L, 0L);
+        _record.BindNull(3);
+        Record(key, revision, 0, 0);
         return true;
     }
 
@@ -123,8 +129,17 @@ internal sealed class SqliteWriter : IDisposable
 
     public void Dispose()
     {
-        foreach (var command in (SqliteCommand[])[_find, _put, _delete, _record, _setMeta, _begin, _commit, _rollback])
-            command.Dispose();
+        foreach (var statement in (IDisposable[])[_find, _put, _delete, _record, _setMeta, _begin, _commit, _rollback])
+            statement.Dispose();
+    }
+
+    private void Record(string key, long revision, long created, long lease)
+    {
+        _record.Bind(1, key);
+        _record.Bind(2, revision);
+        _record.Bind(4, created);
+        _record.Bind(5, lease);
+        _record.Run();
     }
 
     private SqliteCommand Command(string sql, int parameters)

@@ -3,6 +3,7 @@ using System.Net;
 using System.Text.RegularExpressions;
 using OverlayNet.ClusterTests.Harness;
 using OverlayNet.Daemon.Registry;
+using Stopwatch = System.Diagnostics.Stopwatch;
 
 namespace OverlayNet.ClusterTests.FloatingVip;
 
@@ -16,7 +17,7 @@ public sealed partial class FaultWorld : IDisposable
     private const int ApiPort = 7373;
 
     // A loaded machine may take so long to start a daemon; the VIP's own budget is measured by the failover benchmark.
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60), Settle = TimeSpan.FromSeconds(5);
     private readonly Cluster _cluster;
     private readonly UnderlayJudge _judge;
     private long _judgedEpoch;
@@ -87,6 +88,13 @@ public sealed partial class FaultWorld : IDisposable
         }
         var healed = UnderlayJudge.Now;
         var last = AwaitOwner($"an owner after {plan}");
+        // Whoever was heard last may have fallen silent since, and its successor have an epoch that it has yet to speak by: that is no
+        // fault if it does speak. What the old one says from then on is one.
+        for (var settled = Stopwatch.StartNew(); Epochs().Values.Last().Node != last && settled.Elapsed < Settle;)
+        {
+            Thread.Sleep(20);
+            last = AwaitOwner($"an owner after {plan}");
+        }
         _judgedUntil = UnderlayJudge.Now;
         return JudgeRun(plan, begin, healed, last);
     }
@@ -101,18 +109,19 @@ public sealed partial class FaultWorld : IDisposable
     }
 
     /// <summary>Who was given which epoch, in order: by the manager's events, and by the nodes' own logs where a killed manager wrote none.</summary>
-    public SortedDictionary<long, string> Epochs()
+    /// <remarks>When, in seconds since 1970: by the event, which is written after the commit; infinite where only a log tells of it.</remarks>
+    public SortedDictionary<long, (string Node, double At)> Epochs()
     {
-        var epochs = new SortedDictionary<long, string>();
+        var epochs = new SortedDictionary<long, (string Node, double At)>();
         foreach (var recorded in EventLog.ReadFrom(Manager.State).Where(e => e is { Kind: "vip", Action: "acquire" }))
         {
             if (EpochInEvent().Match(recorded.Message) is { Success: true } match)
-                epochs[long.Parse(match.Groups[2].Value, CultureInfo.InvariantCulture)] = $"n{match.Groups[1].Value}";
+                epochs[long.Parse(match.Groups[2].Value, CultureInfo.InvariantCulture)] = ($"n{match.Groups[1].Value}", (recorded.Time - DateTimeOffset.UnixEpoch).TotalSeconds);
         }
         foreach (var node in _cluster.Nodes)
         {
             foreach (Match match in EpochInLog().Matches(node.Log))
-                epochs.TryAdd(long.Parse(match.Groups[1].Value, CultureInfo.InvariantCulture), $"n{Cluster.Number(node.Index)}");
+                epochs.TryAdd(long.Parse(match.Groups[1].Value, CultureInfo.InvariantCulture), ($"n{Cluster.Number(node.Index)}", double.PositiveInfinity));
         }
         return epochs;
     }
@@ -138,22 +147,26 @@ public sealed partial class FaultWorld : IDisposable
 
     // Every reign on the wire needs an epoch of its own, later than that of the reign before: two owners at once, or an owner that
     // comes back without a new epoch, have none.
-    private string? FirstViolation(List<(string Port, double From, double To)> reigns, List<KeyValuePair<long, string>> epochs, IReadOnlyList<Sighting> sightings, string last)
+    private string? FirstViolation(List<(string Port, double From, double To)> reigns, List<KeyValuePair<long, (string Node, double At)>> epochs, IReadOnlyList<Sighting> sightings, string last)
     {
         var at = epochs.FindLastIndex(entry => entry.Key <= _judgedEpoch);
         at = Math.Max(at, 0);
         foreach (var (port, from, to) in reigns)
         {
-            while (at < epochs.Count && epochs[at].Value != port)
+            while (at < epochs.Count && epochs[at].Value.Node != port)
                 at++;
             if (at == epochs.Count)
                 return string.Create(CultureInfo.InvariantCulture, $"{port} spoke for the VIP from {from:0.000} to {to:0.000} without an epoch of its own after {_judgedEpoch}; "
-                    + $"reigns {string.Join(", ", reigns.Select(r => $"{r.Port} {r.From:0.000}-{r.To:0.000}"))}; epochs {string.Join(", ", epochs.TakeLast(8).Select(e => $"{e.Key} {e.Value}"))}");
+                    + $"reigns {string.Join(", ", reigns.Select(r => $"{r.Port} {r.From:0.000}-{r.To:0.000}"))}; epochs {string.Join(", ", epochs.TakeLast(8).Select(e => $"{e.Key} {e.Value.Node}"))}");
+            // From a successor's commit on the one before must not speak, even while that one has yet to begin.
+            var newest = epochs.FindLastIndex(entry => entry.Value.At < to);
+            if (newest > at && epochs[newest].Value.Node != port && !epochs.Skip(newest).Any(entry => entry.Value.Node == port))
+                return string.Create(CultureInfo.InvariantCulture, $"{port} spoke for the VIP until {to:0.000}, but epoch {epochs[newest].Key} was {epochs[newest].Value.Node}'s from {epochs[newest].Value.At:0.000} on");
         }
         var highest = epochs[^1];
         _judgedEpoch = highest.Key;
-        if (highest.Value != last)
-            return $"{last} owns the VIP, but the highest epoch {highest.Key} is {highest.Value}'s";
+        if (highest.Value.Node != last)
+            return $"{last} owns the VIP, but the highest epoch {highest.Key} is {highest.Value.Node}'s";
         if (sightings.LastOrDefault(seen => seen.Announcement) is { Port: { } announcer } && announcer != last)
             return $"the last announcement was {announcer}'s, the owner is {last}";
         return null;
