@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Net;
+using System.Text.Json.Nodes;
 
 namespace OverlayNet.Bench.Vip;
 
@@ -46,6 +47,8 @@ internal readonly record struct Estimate(double Median, double Low, double High)
         var sorted = values.Order().ToArray();
         return sorted.Length % 2 == 1 ? sorted[sorted.Length / 2] : (sorted[sorted.Length / 2 - 1] + sorted[sorted.Length / 2]) / 2;
     }
+
+    internal JsonObject ToJson() => new() { ["median"] = Median, ["low"] = Low, ["high"] = High };
 
     public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Median:0.00} [{Low:0.00}-{High:0.00}]");
 }

@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Net;
-using System.Text.Json;
+using System.Text.Json.Nodes;
 using OverlayNet.Kernel;
 using OverlayNet.Vip;
 using OverlayNet.Vip.Balancers;
@@ -29,7 +29,10 @@ internal static class ScaleBenchmark
         }
         if (json)
         {
-            Console.WriteLine(JsonSerializer.Serialize(new { benchmark = "vip-scale", services = count, serversEach = Servers, writers = results }));
+            // Written by hand: a program of native code has no names of properties to look up.
+            var writers = results.Select(result => (JsonNode)new JsonObject(result.Select(row =>
+                KeyValuePair.Create(row.Key, (JsonNode?)(row.Value is double number ? JsonValue.Create(number) : JsonValue.Create(row.Value.ToString()))))));
+            Console.WriteLine(new JsonObject { ["benchmark"] = "vip-scale", ["services"] = count, ["serversEach"] = Servers, ["writers"] = new JsonArray([.. writers]) }.ToJsonString());
             return;
         }
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{count} services of {Servers} servers"));

@@ -1,6 +1,6 @@
 using System.Globalization;
 using System.Net;
-using System.Text.Json;
+using System.Text.Json.Nodes;
 using OverlayNet.Kernel;
 using OverlayNet.Vip;
 using OverlayNet.Vip.Balancers;
@@ -87,8 +87,21 @@ internal static class VipBenchmark
         }).ToList();
         if (json)
         {
-            Console.WriteLine(JsonSerializer.Serialize(new { benchmark = "vip", rounds, secondsPerSample = seconds, paths = rows },
-                new JsonSerializerOptions { PropertyNamingPolicy = JsonNamingPolicy.CamelCase }));
+            var written = rows.Select(row => (JsonNode)new JsonObject
+            {
+                ["name"] = row.Name,
+                ["what"] = row.What,
+                ["cpuPerConnection"] = row.CpuPerConnection.ToJson(),
+                ["cpuPerRequest"] = row.CpuPerRequest.ToJson(),
+                ["connectionRate"] = row.ConnectionRate.ToJson(),
+                ["requestRate"] = row.RequestRate.ToJson(),
+                ["connectMedian"] = row.ConnectMedian.ToJson(),
+                ["connectionsPerSecond"] = row.ConnectionsPerSecond,
+                ["connectMicroseconds"] = row.ConnectMicroseconds,
+                ["cpuMicrosecondsPerConnection"] = row.CpuMicrosecondsPerConnection,
+                ["errors"] = row.Errors,
+            });
+            Console.WriteLine(new JsonObject { ["benchmark"] = "vip", ["rounds"] = rounds, ["secondsPerSample"] = seconds, ["paths"] = new JsonArray([.. written]) }.ToJsonString());
             return;
         }
         Console.WriteLine($"Ratios to direct traffic, median of {rounds} interleaved rounds with 95 % confidence interval. CPU: client and servers, with the softirq work done in their context.");
