@@ -134,8 +134,7 @@ public sealed class TrafficTests(HealthCluster health, ITestOutputHelper output)
         using var service = health.Service("http:/", "--health-interval", "200ms");
         health.Manager.Cli("service", "update", "--health-option", "status=418", service.Name);
         // Of this service: another test's panic may be among the events.
-        Wait.Until("panic is told", () => health.Manager.Cli("events", "--since", "1m").Lines
-            .Any(line => line.Contains("panic", StringComparison.Ordinal) && line.Contains($" {service.Name} ", StringComparison.Ordinal)));
+        Wait.Until("panic is told", () => health.Manager.Cli("events", "--since", "1m").Output.Contains($" service panic {service.Name}:", StringComparison.Ordinal));
         foreach (var api in health.Apis)
             Assert.All(api.Backends(service.Name), backend => Assert.Equal(1 / 3.0, (double)backend!["share"]!, 3));
         Assert.Equal(60, health.Clients[1].Ask($"http://{service.Name}/", 60).Count);
