@@ -19,8 +19,8 @@ internal sealed class ManagerModel(ManagerModel.Costs costs, int processors, int
     /// <summary>How much of all processors the manager uses; at 1 and above it does not keep up.</summary>
     internal double Load => (agents * costs.Heartbeat + changesPerSecond * (costs.Change + agents * costs.Send)) / processors;
 
-    /// <summary>Milliseconds from a change's request to each agent, ascending.</summary>
-    internal double[] Propagation()
+    /// <summary>Milliseconds from a change's request to each agent.</summary>
+    internal List<double> Propagation()
     {
         var free = new PriorityQueue<int, double>(Enumerable.Range(0, processors).Select(processor => (processor, 0.0)));
         var arrivals = new PriorityQueue<(bool Change, double Since), double>();
@@ -51,8 +51,7 @@ internal sealed class ManagerModel(ManagerModel.Costs costs, int processors, int
                     delays.Add((sent - job.Since) * 1000);
             }
         }
-        delays.Sort();
-        return [.. delays];
+        return delays;
     }
 
     private double Serve(PriorityQueue<int, double> free, double arrived, double mean)

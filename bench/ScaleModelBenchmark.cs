@@ -26,7 +26,7 @@ internal static class ScaleModelBenchmark
         {
             var model = new ManagerModel(Measured, of.Processors, of.Agents, of.Changes, Seed);
             var delays = model.Load < 1 ? model.Propagation() : [];
-            return (of.Agents, of.Processors, of.Changes, model.Load, Delays: delays);
+            return (of.Agents, of.Processors, of.Changes, model.Load, P50: At(delays, 0.5), P99: At(delays, 0.99), Max: At(delays, 1));
         }).ToList();
         if (json)
         {
@@ -36,9 +36,9 @@ internal static class ScaleModelBenchmark
                 processors = row.Processors,
                 changesPerSecond = row.Changes,
                 load = row.Load,
-                p50Ms = At(row.Delays, 0.5),
-                p99Ms = At(row.Delays, 0.99),
-                maxMs = At(row.Delays, 1),
+                p50Ms = row.P50,
+                p99Ms = row.P99,
+                maxMs = row.Max,
             });
             Console.WriteLine(JsonSerializer.Serialize(new { simulated }));
             return;
@@ -48,11 +48,11 @@ internal static class ScaleModelBenchmark
         Console.WriteLine("agents  processors  changes/s  load   p50 ms  p99 ms  max ms");
         foreach (var row in rows)
         {
-            Console.WriteLine(row.Delays.Length == 0
+            Console.WriteLine(row.P50 is null
                 ? string.Create(CultureInfo.InvariantCulture, $"{row.Agents,6}  {row.Processors,10}  {row.Changes,9}  {row.Load:0.00}   does not keep up")
-                : string.Create(CultureInfo.InvariantCulture, $"{row.Agents,6}  {row.Processors,10}  {row.Changes,9}  {row.Load:0.00}  {At(row.Delays, 0.5),7:0}  {At(row.Delays, 0.99),6:0}  {At(row.Delays, 1),6:0}"));
+                : string.Create(CultureInfo.InvariantCulture, $"{row.Agents,6}  {row.Processors,10}  {row.Changes,9}  {row.Load:0.00}  {row.P50,7:0}  {row.P99,6:0}  {row.Max,6:0}"));
         }
     }
 
-    private static double? At(double[] sorted, double which) => sorted.Length == 0 ? null : sorted[Math.Min(sorted.Length - 1, (int)(which * sorted.Length))];
+    private static double? At(IReadOnlyCollection<double> delays, double which) => delays.Count == 0 ? null : Cost.Percentile(delays, which);
 }

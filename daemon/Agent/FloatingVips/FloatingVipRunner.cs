@@ -133,10 +133,7 @@ internal sealed partial class FloatingVipRunner : IDisposable
                 Log.PassFailed(_logger, e);
             }
             // A node of a cluster without floating VIPs is woken by what changes that.
-            if (Idle(_follower.Current))
-                _wake.WaitOne();
-            else
-                _wake.WaitOne(Look);
+            _wake.WaitOne(Idle(_follower.Current) ? Timeout.InfiniteTimeSpan : Look);
         }
     }
 

@@ -87,14 +87,14 @@ public sealed partial class FaultWorld : IDisposable
                 heal();
         }
         var healed = UnderlayJudge.Now;
-        var last = AwaitOwner($"an owner after {plan}");
         // Whoever was heard last may have fallen silent since, and its successor have an epoch that it has yet to speak by: that is no
         // fault if it does speak. What the old one says from then on is one.
-        for (var settled = Stopwatch.StartNew(); Epochs().Values.Last().Node != last && settled.Elapsed < Settle;)
+        var (last, settling) = ("", Stopwatch.StartNew());
+        Wait.Until($"the owner after {plan} has the highest epoch, or is judged without", () =>
         {
-            Thread.Sleep(20);
             last = AwaitOwner($"an owner after {plan}");
-        }
+            return Epochs().Values.Last().Node == last || settling.Elapsed >= Settle;
+        });
         _judgedUntil = UnderlayJudge.Now;
         return JudgeRun(plan, begin, healed, last);
     }

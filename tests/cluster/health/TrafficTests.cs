@@ -136,7 +136,7 @@ public sealed class TrafficTests(HealthCluster health, ITestOutputHelper output)
         // Of this service: another test's panic may be among the events.
         Wait.Until("panic is told", () => health.Manager.Cli("events", "--since", "1m").Output.Contains($" service panic {service.Name}:", StringComparison.Ordinal));
         foreach (var api in health.Apis)
-            Wait.Until($"all are used on {api.Node.Name}", () => api.Backends(service.Name).All(backend => Math.Abs((double)backend!["share"]! - (1 / 3.0)) < 0.001), seen: () => api.Backends(service.Name).ToJsonString());
+            Wait.Until($"all are used on {api.Node.Name}", () => api.Backends(service.Name).All(backend => Math.Round((double)backend!["share"]!, 3) == Math.Round(1 / 3.0, 3)), seen: () => api.Backends(service.Name).ToJsonString());
         Assert.Equal(60, health.Clients[1].Ask($"http://{service.Name}/", 60).Count);
         Assert.Equal(3, health.Clients[1].Exec("dig", "+short", $"tasks.{service.Name}").Lines.Count);
         Assert.Contains("panic", health.Manager.Cli("service", "backends", service.Name).Output, StringComparison.Ordinal);
