@@ -41,6 +41,7 @@ public sealed class ContainerdHost : IDisposable
         }
         _daemon.End("TERM");
         _daemon.Dispose();
+        Wait.Until("containerd's shims have ended", () => Processes.Naming(_directory).Count == 0);
         Directory.Delete(_directory, recursive: true);
     }
 }

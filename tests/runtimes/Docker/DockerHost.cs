@@ -122,19 +122,8 @@ public sealed class DockerHost : IDisposable
     /// <summary>Ends what dockerd started (containerd, shims, containers of a killed one): all of it names the directory.</summary>
     internal static void Sweep(string directory)
     {
-        foreach (var process in System.IO.Directory.EnumerateDirectories("/proc").Select(Path.GetFileName).OfType<string>().Where(name => name.All(char.IsAsciiDigit)))
-        {
-            try
-            {
-                var command = File.ReadAllText($"/proc/{process}/cmdline");
-                if (command.Contains(directory + "/exec", StringComparison.Ordinal) && int.Parse(process, CultureInfo.InvariantCulture) != Environment.ProcessId)
-                    Commands.Run("kill", "-KILL", process);
-            }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-            {
-                // It ended meanwhile.
-            }
-        }
+        foreach (var process in Processes.Naming(directory + "/exec"))
+            Commands.Run("kill", "-KILL", process.ToString(CultureInfo.InvariantCulture));
     }
 
     internal static IReadOnlyList<string> MountsUnder(string directory) =>

@@ -53,6 +53,8 @@ public sealed class PodmanHost : IDisposable
     public void Dispose()
     {
         Run("rm", "--all", "--force", "--time", "0");
+        // A container's monitor starts 'podman container cleanup' at its end, which makes the store's locks anew.
+        Wait.Until("podman's own cleaning has ended", () => Processes.Naming(_directory).Count == 0);
         Directory.Delete(_directory, recursive: true);
     }
 }
