@@ -45,6 +45,10 @@ internal sealed unsafe class UdpLoop : IDisposable
     private readonly byte* _buffers;
     private readonly AnswerBatch _answers = new(Batch);
     private BatchPacer _pacer;
+    private WakePacer _wakes;
+
+    // How many messages' fields the last receive wrote.
+    private int _written;
 
     public UdpLoop(int number, QueryProcessor processor, RateLimiter limiter, IForwardSink forward, TimeProvider time)
     {
@@ -53,6 +57,7 @@ internal sealed unsafe class UdpLoop : IDisposable
         _forward = forward;
         _time = time;
         _pacer = new BatchPacer(time.TimestampFrequency);
+        _wakes = new WakePacer(time.TimestampFrequency);
         _epoll = Libc.EpollCreate();
         _wake = Libc.EventFd();
         if (_epoll < 0 || _wake < 0)
@@ -69,7 +74,9 @@ internal sealed unsafe class UdpLoop : IDisposable
         for (var i = 0; i < Batch; i++)
         {
             _vectors[i].Base = _buffers + i * BufferSize;
+            _vectors[i].Length = BufferSize;
             _receive[i].Header.Name = _addresses + i * AddressSize;
+            _receive[i].Header.NameLength = AddressSize;
             _receive[i].Header.Iov = _vectors + i;
             _receive[i].Header.IovLength = 1;
         }
@@ -154,6 +161,7 @@ internal sealed unsafe class UdpLoop : IDisposable
             }
 
             var ready = Libc.EpollWait(_epoll, raw, events);
+            var answered = 0;
             for (var i = 0; i < ready; i++)
             {
                 if (events[i].Data == ulong.MaxValue)
@@ -164,11 +172,18 @@ internal sealed unsafe class UdpLoop : IDisposable
                 else if (_sockets[(int)events[i].Data] is { } socket)
                 {
                     // A full queue is worth another look before the kernel is asked which sockets are ready.
-                    for (var round = 0; round < MostRounds && Serve(socket, wait: false) >= BusyBatch; round++)
+                    for (var round = 0; round < MostRounds; round++)
                     {
+                        var queries = Serve(socket, wait: false);
+                        answered += queries;
+                        if (queries < BusyBatch)
+                            break;
                     }
                 }
             }
+
+            if (_wakes.ShouldWait(_time.GetTimestamp(), answered))
+                Libc.Pause(WakePacer.Wait);
         }
     }
 
@@ -185,13 +200,10 @@ internal sealed unsafe class UdpLoop : IDisposable
     /// <summary>Answers one batch; returns how many queries there were.</summary>
     private int Serve(ListenerSocket socket, bool wait)
     {
-        for (var i = 0; i < Batch; i++)
-        {
+        for (var i = 0; i < _written; i++)
             _receive[i].Header.NameLength = AddressSize;
-            _vectors[i].Length = BufferSize;
-        }
-
         var received = Libc.RecvMMsg(socket.Fd, _receive, Batch, wait);
+        _written = Math.Max(received, 0);
         if (received <= 0)
             return 0;
 

@@ -2,7 +2,8 @@ namespace OverlayNet.Daemon.Registry.Store;
 
 /// <summary>
 /// A revisioned key-value store: every successful commit gives one new revision to all the keys it touches, and a watcher
-/// sees the commits in that order without a gap. Keys are printable ASCII, ordered by their bytes.
+/// sees the revisions in that order without a gap. Commits of several callers at once may share one, where none of them
+/// touches what another one writes. Keys are printable ASCII, ordered by their bytes.
 /// </summary>
 /// <remarks>
 /// Leases are for liveness and clean-up only; nothing may rely on their timing for safety (see docs/registry.md).

@@ -75,7 +75,7 @@ public readonly record struct CommitResult(CommitOutcome Outcome, long Revision,
 /// <param name="Value">Null: deleted.</param>
 public sealed record KeyChange(string Key, StoredValue? Value);
 
-/// <summary>What one commit did to the watched keys.</summary>
+/// <summary>What one revision did to the watched keys: one commit, or several that share it.</summary>
 public sealed record WatchBatch(long Revision, IReadOnlyList<KeyChange> Changes);
 
 /// <param name="Writable">A commit would be accepted, as far as is known.</param>

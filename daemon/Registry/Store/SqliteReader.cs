@@ -5,11 +5,15 @@ namespace OverlayNet.Daemon.Registry.Store;
 /// <summary>Reads of the database beside the writer: each on a connection of its own, at one revision.</summary>
 internal sealed class SqliteReader(string path)
 {
-    private const string AtHead = "SELECT key, value, create_rev, mod_rev, lease FROM kv WHERE ";
+    private const string Present = """
+        SELECT kv.key AS key, value, kv.create_rev, mod_rev, kv.lease FROM kv JOIN history ON rev = mod_rev AND history.key = kv.key
+        """;
 
-    private const string AtRevision = """
-        SELECT key, value, create_rev, rev, lease FROM history AS h
-        WHERE rev = (SELECT max(rev) FROM history WHERE key = h.key AND rev <= $at) AND value IS NOT NULL AND
+    /// <summary>The version that each later row replaced, unless that is a later one itself.</summary>
+    private const string ReplacedSince = """
+        SELECT old.key AS key, old.value, old.create_rev, old.rev, old.lease FROM history AS since
+        JOIN history AS old ON old.rev = since.prev_rev AND old.key = since.key
+        WHERE since.rev > $at AND since.prev_rev BETWEEN 1 AND $at
         """;
 
     private readonly string _connection = SqliteSchema.ConnectionString(path, SqliteOpenMode.ReadOnly);
@@ -23,8 +27,9 @@ internal sealed class SqliteReader(string path)
             throw new CompactedException(atRevision.Value, compacted);
         using var command = connection.CreateCommand();
         var end = KeyRange.End(prefix);
-        command.CommandText = (atRevision is null ? AtHead : AtRevision)
-            + " key >= $from" + (end is null ? "" : " AND key < $end") + (after is null ? "" : " AND key > $after")
+        string Keys(string table) => $" {table}.key >= $from" + (end is null ? "" : $" AND {table}.key < $end") + (after is null ? "" : $" AND {table}.key > $after");
+        command.CommandText = $"{Present} WHERE {Keys("kv")}"
+            + (atRevision is null ? "" : $" AND mod_rev <= $at UNION ALL {ReplacedSince} AND {Keys("since")}")
             + " ORDER BY key" + (limit == 0 ? "" : " LIMIT $limit");
         command.Parameters.AddWithValue("$from", prefix);
         if (end is not null)
@@ -96,7 +101,7 @@ internal sealed class SqliteReader(string path)
         {
             using var connection = Open();
             using var transaction = connection.BeginTransaction(deferred: true);
-            return read(connection, Meta(connection, "revision"), Meta(connection, "compacted"));
+            return read(connection, Number(connection, SqliteSchema.NewestRevision), Number(connection, "SELECT value FROM meta WHERE name = 'compacted'"));
         }
         catch (SqliteException e)
         {
@@ -111,11 +116,10 @@ internal sealed class SqliteReader(string path)
         return connection;
     }
 
-    private static long Meta(SqliteConnection connection, string name)
+    private static long Number(SqliteConnection connection, string sql)
     {
         using var command = connection.CreateCommand();
-        command.CommandText = "SELECT value FROM meta WHERE name = $name";
-        command.Parameters.AddWithValue("$name", name);
+        command.CommandText = sql;
         return (long)command.ExecuteScalar()!;
     }
 

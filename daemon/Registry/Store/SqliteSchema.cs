@@ -5,24 +5,50 @@ namespace OverlayNet.Daemon.Registry.Store;
 /// <summary>The database behind <see cref="SqliteStore"/>: opening, creating, checking.</summary>
 internal static class SqliteSchema
 {
-    private const int Version = 1;
+    private const int Version = 2;
 
     // SQLite's primary result codes (sqlite.org/rescode.html).
     public const int Corrupt = 11;
     public const int Full = 13;
     public const int NotADatabase = 26;
 
-    private const string Create = """
-        CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+    /// <summary>
+    /// A value is written once, to <c>history</c>, whose rows come in the order of their revisions: a group of commits fills a few
+    /// pages instead of changing one for each value. <c>kv</c> says which revision of a key is the present one. <c>prev_rev</c> is
+    /// that of the version which a row replaced, 0 when there was none: what was present at an older revision is found by it.
+    /// </summary>
+    private const string Tables = """
         CREATE TABLE kv (
-            key TEXT PRIMARY KEY, value BLOB NOT NULL, create_rev INTEGER NOT NULL, mod_rev INTEGER NOT NULL,
-            lease INTEGER NOT NULL) WITHOUT ROWID;
+            key TEXT PRIMARY KEY, create_rev INTEGER NOT NULL, mod_rev INTEGER NOT NULL, lease INTEGER NOT NULL) WITHOUT ROWID;
         CREATE INDEX kv_lease ON kv (lease) WHERE lease <> 0;
         CREATE TABLE history (
             rev INTEGER NOT NULL, key TEXT NOT NULL, value BLOB, create_rev INTEGER NOT NULL, lease INTEGER NOT NULL,
-            PRIMARY KEY (key, rev)) WITHOUT ROWID;
-        CREATE INDEX history_rev ON history (rev);
+            prev_rev INTEGER NOT NULL, PRIMARY KEY (rev, key)) WITHOUT ROWID;
+        """;
+
+    /// <summary><c>revision</c> in <c>meta</c>: the newest one when history was last removed; a later one is history's.</summary>
+    private const string Create = """
+        CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
         CREATE TABLE lease (id INTEGER PRIMARY KEY, ttl_ms INTEGER NOT NULL);
+        """ + Tables;
+
+    /// <summary>The newest revision: the last in history, or of what was removed from it.</summary>
+    public const string NewestRevision = "SELECT max(value, coalesce((SELECT max(rev) FROM history), 0)) FROM meta WHERE name = 'revision'";
+
+    /// <summary>Version 1 kept each value twice, and history by key.</summary>
+    private const string FromVersion1 = """
+        DROP INDEX kv_lease;
+        DROP INDEX history_rev;
+        ALTER TABLE kv RENAME TO kv_1;
+        ALTER TABLE history RENAME TO history_1;
+        """ + Tables + """
+        INSERT INTO kv SELECT key, create_rev, mod_rev, lease FROM kv_1 ORDER BY key;
+        INSERT INTO history
+            SELECT rev, key, value, create_rev, lease,
+                CASE WHEN lag(value) OVER versions IS NULL THEN 0 ELSE lag(rev) OVER versions END
+            FROM history_1 WINDOW versions AS (PARTITION BY key ORDER BY rev) ORDER BY rev, key;
+        DROP TABLE kv_1;
+        DROP TABLE history_1;
         """;
 
     /// <summary>Opens the writer's connection; creates the database when there is none.</summary>
@@ -81,6 +107,14 @@ internal static class SqliteSchema
         if (version > Version)
             throw new RegistryStoreException(
                 $"the registry database {path} has version {version}; this program knows up to {Version}: upgrade it");
+        if (version == 1)
+        {
+            using var upgrade = connection.BeginTransaction();
+            Execute(connection, FromVersion1);
+            Execute(connection, $"PRAGMA user_version = {Version}");
+            upgrade.Commit();
+            version = Version;
+        }
         if (version == Version)
         {
             var check = Scalar(connection, "PRAGMA quick_check(1)") as string;

@@ -49,6 +49,8 @@ public sealed partial class SqliteStore : IRegistryStore
     private readonly ITimer _maintenance;
     private readonly Thread _thread;
     private readonly Queue<(long Timestamp, long Revision)> _ages = new();
+    private Task? _compaction;
+    private long _compactTo;
     private long _revision;
     private long _nextLease;
     private string _failure = "";
@@ -60,7 +62,7 @@ public sealed partial class SqliteStore : IRegistryStore
         _connection = connection;
         _writer = new SqliteWriter(connection);
         _reader = new SqliteReader(options.Path);
-        _revision = _writer.GetMeta("revision");
+        _revision = _writer.Revision();
         _writer.ReadSeal();
         Identity = ReadIdentity(connection);
         _recent = new RecentLog<WatchBatch>(options.RecentRevisions);
@@ -240,6 +242,10 @@ public sealed partial class SqliteStore : IRegistryStore
         await _maintenance.DisposeAsync().ConfigureAwait(false);
         await _leases.DisposeAsync().ConfigureAwait(false);
         _queue.CompleteAdding();
+        Task? compaction;
+        lock (_ages)
+            compaction = _compaction;
+        await (compaction ?? Task.CompletedTask).ConfigureAwait(false);
         await Task.Run(_thread.Join).ConfigureAwait(false);
         _writer.Dispose();
         await _connection.DisposeAsync().ConfigureAwait(false);
@@ -319,8 +325,6 @@ public sealed partial class SqliteStore : IRegistryStore
                 batches.Add(batch);
                 revision = batch.Revision;
             }
-            if (revision != _revision)
-                _writer.SetMeta("revision", revision);
             _writer.Commit();
             Volatile.Write(ref _revision, revision);
             Volatile.Write(ref _failure, "");
@@ -355,27 +359,45 @@ public sealed partial class SqliteStore : IRegistryStore
     {
         var now = _options.Time.GetTimestamp();
         var revision = Volatile.Read(ref _revision);
-        long target;
         lock (_ages)
         {
-            target = revision - _options.HistoryRevisions;
+            var target = revision - _options.HistoryRevisions;
             while (_ages.TryPeek(out var oldest) && _options.Time.GetElapsedTime(oldest.Timestamp, now) >= _options.HistoryAge)
                 target = Math.Max(target, _ages.Dequeue().Revision);
             _ages.Enqueue((now, revision));
+            if (target <= _compactTo)
+                return;
+            _compactTo = target;
+            _compaction ??= Task.Run(CompactInBackground);
         }
-        if (target > 0)
-            _ = CompactInBackground(target);
     }
 
-    private async Task CompactInBackground(long target)
+    private async Task CompactInBackground()
     {
-        try
+        for (var done = 0L; ;)
         {
-            await CompactAsync(target).ConfigureAwait(false);
-        }
-        catch (RegistryStoreException e)
-        {
-            Log.CompactionFailed(_options.Logger, e.Message);
+            long target;
+            lock (_ages)
+            {
+                target = _compactTo;
+                if (target <= done)
+                {
+                    _compaction = null;
+                    return;
+                }
+            }
+            try
+            {
+                await CompactAsync(target).ConfigureAwait(false);
+                done = target;
+            }
+            catch (RegistryStoreException e)
+            {
+                Log.CompactionFailed(_options.Logger, e.Message);
+                lock (_ages)
+                    (_compactTo, _compaction) = (0, null);
+                return;
+            }
         }
     }
 

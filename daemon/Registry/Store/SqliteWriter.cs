@@ -6,44 +6,38 @@ namespace OverlayNet.Daemon.Registry.Store;
 internal sealed class SqliteWriter : IDisposable
 {
     private readonly SqliteConnection _connection;
+    private readonly SqliteStatement _begin;
     private readonly SqliteStatement _find;
-    private readonly SqliteStatement _put;
+    private readonly SqliteStatement _insert;
+    private readonly SqliteStatement _update;
     private readonly SqliteStatement _delete;
     private readonly SqliteStatement _record;
-    private readonly SqliteCommand _setMeta;
-    private readonly SqliteCommand _begin;
-    private readonly SqliteCommand _commit;
-    private readonly SqliteCommand _rollback;
+    private readonly SqliteStatement _commit;
+    private readonly SqliteStatement _rollback;
 
     public SqliteWriter(SqliteConnection connection)
     {
         _connection = connection;
+        _begin = new SqliteStatement(connection, "BEGIN IMMEDIATE");
         _find = new SqliteStatement(connection, "SELECT create_rev, mod_rev FROM kv WHERE key = ?1");
-        _put = new SqliteStatement(
-            connection,
-            """
-            INSERT INTO kv VALUES (?1, ?2, ?3, ?3, ?4)
-            ON CONFLICT (key) DO UPDATE SET value = excluded.value, mod_rev = excluded.mod_rev, lease = excluded.lease
-            RETURNING create_rev
-            """);
+        _insert = new SqliteStatement(connection, "INSERT INTO kv VALUES (?1, ?2, ?2, ?3)");
+        _update = new SqliteStatement(connection, "UPDATE kv SET mod_rev = ?2, lease = ?3 WHERE key = ?1");
         _delete = new SqliteStatement(connection, "DELETE FROM kv WHERE key = ?1");
-        _record = new SqliteStatement(connection, "INSERT INTO history (key, rev, value, create_rev, lease) VALUES (?1, ?2, ?3, ?4, ?5)");
-        _setMeta = Command("UPDATE meta SET value = $2 WHERE name = $1", 2);
-        _begin = Command("BEGIN IMMEDIATE", 0);
-        _commit = Command("COMMIT", 0);
-        _rollback = Command("ROLLBACK", 0);
+        _record = new SqliteStatement(connection, "INSERT INTO history (key, rev, value, create_rev, lease, prev_rev) VALUES (?1, ?2, ?3, ?4, ?5, ?6)");
+        _commit = new SqliteStatement(connection, "COMMIT");
+        _rollback = new SqliteStatement(connection, "ROLLBACK");
     }
 
-    public void Begin() => _begin.ExecuteNonQuery();
+    public void Begin() => _begin.Run();
 
-    public void Commit() => _commit.ExecuteNonQuery();
+    public void Commit() => _commit.Run();
 
     /// <summary>Ends a transaction that failed; SQLite may have ended it already.</summary>
     public void Rollback()
     {
         try
         {
-            _rollback.ExecuteNonQuery();
+            _rollback.Run();
         }
         catch (SqliteException)
         {
@@ -61,31 +55,37 @@ internal sealed class SqliteWriter : IDisposable
 
     public StoredValue Put(in Put put, long revision)
     {
-        _put.Bind(1, put.Key);
-        _put.Bind(2, put.Value.Span);
-        _put.Bind(3, revision);
-        _put.Bind(4, put.Lease);
-        // What was created before keeps its revision of creation, which comes back with the same statement.
-        _put.Run(out var created, out _);
+        var (created, replaced) = Find(put.Key);
+        if (replaced == 0)
+            created = revision;
+        var store = replaced == 0 ? _insert : _update;
+        store.Bind(1, put.Key);
+        store.Bind(2, revision);
+        store.Bind(3, put.Lease);
+        store.Run();
         _record.Bind(3, put.Value.Span);
-        Record(put.Key, revision, created, put.Lease);
+        Record(put.Key, revision, created, put.Lease, replaced);
         return new StoredValue(put.Key, put.Value, created, revision, put.Lease);
     }
 
     /// <returns>False when the key is absent.</returns>
     public bool Delete(string key, long revision)
     {
-        _delete.Bind(1, key);
-        if (_delete.Run() == 0)
+        var (_, deleted) = Find(key);
+        if (deleted == 0)
             return false;
+        _delete.Bind(1, key);
+        _delete.Run();
         _record.BindNull(3);
-        Record(key, revision, 0, 0);
+        Record(key, revision, 0, 0, deleted);
         return true;
     }
 
-    public void SetMeta(string name, long value) => Run(_setMeta, name, value);
+    /// <summary>The newest revision; see <see cref="SqliteSchema.NewestRevision"/>.</summary>
+    public long Revision() => Number(SqliteSchema.NewestRevision);
 
-    public long GetMeta(string name) => Convert.ToInt64(Query("SELECT value FROM meta WHERE name = $1", name).Single()[0], null);
+    /// <summary>Revisions up to this one have no superseded versions any more.</summary>
+    public long Compacted() => Number("SELECT value FROM meta WHERE name = 'compacted'");
 
     /// <summary>The registry lives in another store from now on; here nothing is written any more.</summary>
     public bool Sealed { get; private set; }
@@ -115,66 +115,56 @@ internal sealed class SqliteWriter : IDisposable
     /// Removes what was superseded or deleted up to a revision. The newest version of each key stays, so that the registry
     /// can be read as it was at any later revision.
     /// </summary>
-    /// <param name="from">The revision compacted to before: keys untouched since have nothing to remove.</param>
+    /// <param name="from">The revision compacted to before.</param>
+    /// <param name="to">The revision to compact to.</param>
     public void RemoveHistory(long from, long to)
     {
+        Execute($"UPDATE meta SET value = ({SqliteSchema.NewestRevision}) WHERE name = 'revision'");
         Execute(
             """
-            DELETE FROM history WHERE rev <= $2
-              AND key IN (SELECT key FROM history WHERE rev > $1 AND rev <= $2)
-              AND (value IS NULL OR EXISTS (
-                SELECT 1 FROM history AS newer WHERE newer.key = history.key AND newer.rev > history.rev AND newer.rev <= $2))
+            DELETE FROM history WHERE (rev, key) IN (
+                SELECT prev_rev, key FROM history WHERE rev > $1 AND rev <= $2 AND prev_rev > 0)
             """, from, to);
+        Execute("DELETE FROM history WHERE rev > $1 AND rev <= $2 AND value IS NULL", from, to);
+        Execute("UPDATE meta SET value = $1 WHERE name = 'compacted'", to);
     }
 
     public void Dispose()
     {
-        foreach (var statement in (IDisposable[])[_find, _put, _delete, _record, _setMeta, _begin, _commit, _rollback])
+        foreach (var statement in (SqliteStatement[])[_begin, _find, _insert, _update, _delete, _record, _commit, _rollback])
             statement.Dispose();
     }
 
-    private void Record(string key, long revision, long created, long lease)
+    private void Record(string key, long revision, long created, long lease, long replaced)
     {
         _record.Bind(1, key);
         _record.Bind(2, revision);
         _record.Bind(4, created);
         _record.Bind(5, lease);
+        _record.Bind(6, replaced);
         _record.Run();
     }
 
-    private SqliteCommand Command(string sql, int parameters)
+    private long Number(string sql) => Convert.ToInt64(Query(sql).Single()[0], null);
+
+    private SqliteCommand Command(string sql, object[] values)
     {
         var command = _connection.CreateCommand();
         command.CommandText = sql;
-        for (var i = 1; i <= parameters; i++)
-            command.Parameters.Add(new SqliteParameter { ParameterName = $"${i}" });
-        return command;
-    }
-
-    /// <returns>How many rows it changed.</returns>
-    private static int Run(SqliteCommand command, params ReadOnlySpan<object> values)
-    {
-        Bind(command, values);
-        return command.ExecuteNonQuery();
-    }
-
-    private static void Bind(SqliteCommand command, params ReadOnlySpan<object> values)
-    {
         for (var i = 0; i < values.Length; i++)
-            command.Parameters[i].Value = values[i];
+            command.Parameters.AddWithValue($"${i + 1}", values[i]);
+        return command;
     }
 
     private void Execute(string sql, params object[] values)
     {
-        using var command = Command(sql, values.Length);
-        Run(command, values);
+        using var command = Command(sql, values);
+        command.ExecuteNonQuery();
     }
 
     private List<object[]> Query(string sql, params object[] values)
     {
-        using var command = Command(sql, values.Length);
-        for (var i = 0; i < values.Length; i++)
-            command.Parameters[i].Value = values[i];
+        using var command = Command(sql, values);
         using var reader = command.ExecuteReader();
         var rows = new List<object[]>();
         while (reader.Read())

@@ -114,13 +114,10 @@ internal sealed class CompactRequest(long target) : WriteRequest<long>
 {
     protected override (long Result, WatchBatch? Batch) Execute(SqliteWriter writer, long revision)
     {
-        var from = writer.GetMeta("compacted");
+        var from = writer.Compacted();
         var to = Math.Min(target, revision);
         if (to > from)
-        {
             writer.RemoveHistory(from, to);
-            writer.SetMeta("compacted", to);
-        }
         return (Math.Max(to, from), null);
     }
 }

@@ -55,6 +55,16 @@ public sealed class EtcdStoreTests(OneEtcd one) : IClassFixture<OneEtcd>
     }
 
     [Fact]
+    public async Task Commits_that_come_while_one_is_under_way_go_together()
+    {
+        await using var store = await EtcdStore.CreateAsync(one.Etcd.Options(), new StoreIdentity("c", 1), [], "/together/");
+        var revisions = await Task.WhenAll(Enumerable.Range(0, 320).Select(i => Task.Run(async () => (await store.CommitAsync(Put($"k/{i:d3}", $"{i}"))).Revision)));
+        var items = (await store.RangeAsync("k/")).Items;
+        Assert.Equal(Enumerable.Range(0, 320).Select(i => ($"k/{i:d3}", revisions[i])), items.Select(item => (item.Key, item.ModRevision)));
+        Assert.InRange(revisions.Distinct().Count(), 320 / 64, 160);
+    }
+
+    [Fact]
     public async Task Nobody_there_is_said_with_the_member_and_the_reason()
     {
         var options = new EtcdClientOptions { Members = [new Uri("http://127.0.0.1:1")] };

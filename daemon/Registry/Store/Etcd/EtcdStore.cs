@@ -32,16 +32,18 @@ public sealed partial class EtcdStore : IRegistryStore
     private readonly EtcdClient _client;
     private readonly string _prefix;
     private readonly ByteString _identityKey;
+    private readonly EtcdCommitter _committer;
     private readonly long _identityRevision;
     private readonly ulong _clusterId;
 
-    private EtcdStore(EtcdClient client, string prefix, StoreIdentity identity, long identityRevision, ulong clusterId)
+    private EtcdStore(EtcdClient client, TimeProvider time, string prefix, StoreIdentity identity, long identityRevision, ulong clusterId)
     {
         _client = client;
         _prefix = prefix + KeySpace;
         _identityKey = ByteString.CopyFromUtf8(prefix + IdentityKey);
         _identityRevision = identityRevision;
         _clusterId = clusterId;
+        _committer = new EtcdCommitter(client, new Compare { Key = _identityKey, Target = Compare.Types.CompareTarget.Mod, ModRevision = identityRevision }, time);
         Identity = identity;
         client.Start(_identityKey);
     }
@@ -71,7 +73,7 @@ public sealed partial class EtcdStore : IRegistryStore
             if (answer.Kvs.Count == 1)
             {
                 var identity = JsonSerializer.Deserialize(answer.Kvs[0].Value.Span, EtcdJson.Default.StoreIdentity);
-                return new EtcdStore(client, prefix, identity, answer.Kvs[0].ModRevision, answer.Header.ClusterId);
+                return new EtcdStore(client, options.Time, prefix, identity, answer.Kvs[0].ModRevision, answer.Header.ClusterId);
             }
         }
         catch
@@ -149,17 +151,17 @@ public sealed partial class EtcdStore : IRegistryStore
         KeyRange.Check(transaction);
         if (transaction.Incarnation != 0 && transaction.Incarnation != Identity.Incarnation)
             return new CommitResult(CommitOutcome.OtherIncarnation, 0);
-        var request = new TxnRequest();
-        request.Compare.Add(new Compare { Key = _identityKey, Target = Compare.Types.CompareTarget.Mod, ModRevision = _identityRevision });
-        request.Compare.AddRange(transaction.Guards.Select(Compared));
-        request.Success.AddRange(transaction.Puts.Select(put => PutOp(_prefix + put.Key, ByteString.CopyFrom(put.Value.Span), put.Lease)));
-        request.Success.AddRange(transaction.Deletes.Select(key => new RequestOp { RequestDeleteRange = new DeleteRangeRequest { Key = Key(key) } }));
-        if (request.Compare.Count > MaxOperations || request.Success.Count > MaxOperations)
+        var operations = transaction.Puts.Select(put => PutOp(_prefix + put.Key, ByteString.CopyFrom(put.Value.Span), put.Lease))
+            .Concat(transaction.Deletes.Select(key => new RequestOp { RequestDeleteRange = new DeleteRangeRequest { Key = Key(key) } }));
+        var commit = new EtcdCommit(transaction, [.. transaction.Guards.Select(Compared)], [.. operations]);
+        if (commit.Guards.Count >= MaxOperations || commit.Operations.Count > MaxOperations)
             throw new ArgumentException($"a transaction of more than {MaxOperations} operations", nameof(transaction));
-        TxnResponse? answer;
+        (ResponseHeader Header, bool Succeeded) answer;
         try
         {
-            answer = await _client.WriteAsync(EtcdMethods.Txn, request, TxnResponse.Parser, cancel).ConfigureAwait(false);
+            if (await _committer.CommitAsync(commit).WaitAsync(cancel).ConfigureAwait(false) is not { } known)
+                return new CommitResult(CommitOutcome.Unknown, 0);
+            answer = known;
         }
         catch (GrpcException e) when (e.Code == GrpcCode.NotFound)
         {
@@ -169,8 +171,6 @@ public sealed partial class EtcdStore : IRegistryStore
         {
             throw new RegistryStoreException("etcd's space is used up; it is being compacted and defragmented by itself, try again in a minute", e);
         }
-        if (answer is null)
-            return new CommitResult(CommitOutcome.Unknown, 0);
         ThrowIfOther(answer.Header);
         if (answer.Succeeded)
             return new CommitResult(CommitOutcome.Committed, answer.Header.Revision);

@@ -1,4 +1,5 @@
 using System.Text;
+using Microsoft.Data.Sqlite;
 using OverlayNet.Daemon.Registry.Store;
 
 namespace OverlayNet.UnitTests.Daemon.Registry.Store;
@@ -97,6 +98,76 @@ public sealed class SqliteStoreTests : IDisposable
         await Eventually.True(async () => (await store.HealthAsync()).CompactedRevision == 30);
         Assert.Single((await store.RangeAsync("")).Items);
     }
+
+    [Fact]
+    public async Task ADatabaseOfTheFirstVersionIsTakenOver()
+    {
+        using (var connection = new SqliteConnection($"Data Source={_directory.File("registry.db")};Pooling=False"))
+        {
+            connection.Open();
+            using var command = connection.CreateCommand();
+            // As version 1 wrote it: a put, a put over it, a delete, a put again; compacted up to revision 1.
+            command.CommandText = """
+                CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+                CREATE TABLE kv (
+                    key TEXT PRIMARY KEY, value BLOB NOT NULL, create_rev INTEGER NOT NULL, mod_rev INTEGER NOT NULL,
+                    lease INTEGER NOT NULL) WITHOUT ROWID;
+                CREATE INDEX kv_lease ON kv (lease) WHERE lease <> 0;
+                CREATE TABLE history (
+                    rev INTEGER NOT NULL, key TEXT NOT NULL, value BLOB, create_rev INTEGER NOT NULL, lease INTEGER NOT NULL,
+                    PRIMARY KEY (key, rev)) WITHOUT ROWID;
+                CREATE INDEX history_rev ON history (rev);
+                CREATE TABLE lease (id INTEGER PRIMARY KEY, ttl_ms INTEGER NOT NULL);
+                INSERT INTO meta VALUES ('cluster', 'c'), ('incarnation', 3), ('revision', 6), ('compacted', 1);
+                INSERT INTO lease VALUES (7, 60000);
+                INSERT INTO kv VALUES ('a', x'34', 5, 5, 7), ('b', x'31', 2, 2, 0);
+                INSERT INTO history VALUES
+                    (1, 'a', x'31', 1, 0), (2, 'b', x'31', 2, 0), (3, 'a', x'32', 1, 0), (4, 'a', NULL, 0, 0), (5, 'a', x'34', 5, 7),
+                    (6, 'c', NULL, 0, 0);
+                PRAGMA user_version = 1;
+                """;
+            command.ExecuteNonQuery();
+        }
+        for (var opened = 0; opened < 2; opened++)
+        {
+            await using var store = Open();
+            Assert.Equal(new StoreIdentity("c", 3), store.Identity);
+            var page = await store.RangeAsync("");
+            Assert.Equal(6, page.Revision);
+            Assert.Equal(["a 4 5 5 7", "b 1 2 2 0"], page.Items.Select(Describe));
+            Assert.Equal(["a 2 1 3 0", "b 1 2 2 0"], (await store.RangeAsync("", atRevision: 3)).Items.Select(Describe));
+            Assert.Equal(["b 1 2 2 0"], (await store.RangeAsync("", atRevision: 4)).Items.Select(Describe));
+        }
+        await using (var store = Open())
+        {
+            Assert.Equal(7, (await store.CommitAsync(new Transaction { Guards = [Guard.Unchanged("a", 5)], Puts = [new Put("a", "5"u8.ToArray())] })).Revision);
+            await store.CompactAsync(7);
+        }
+        await using (var store = Open())
+        {
+            Assert.Equal(["a 5 5 7 0", "b 1 2 2 0"], (await store.RangeAsync("")).Items.Select(Describe));
+            Assert.Equal(8, (await store.CommitAsync(Put("d", "1"))).Revision);
+        }
+    }
+
+    [Fact]
+    public async Task TheRevisionStaysWhenItsOnlyTraceIsCompactedAway()
+    {
+        await using (var store = Open())
+        {
+            await store.CommitAsync(Put("a", "1"));
+            var last = (await store.CommitAsync(new Transaction { Deletes = ["a"] })).Revision;
+            await store.CompactAsync(last);
+            Assert.Equal(2, (await store.RangeAsync("")).Revision);
+        }
+        await using (var store = Open())
+        {
+            Assert.Equal(2, (await store.RangeAsync("")).Revision);
+            Assert.Equal(3, (await store.CommitAsync(Put("a", "1"))).Revision);
+        }
+    }
+
+    private static string Describe(StoredValue item) => $"{item.Key} {Encoding.UTF8.GetString(item.Value.Span)} {item.CreateRevision} {item.ModRevision} {item.Lease}";
 
     [Fact]
     public void AFileThatIsNoDatabaseIsRefusedWithTheWayOut()

@@ -240,23 +240,103 @@ public abstract class StoreConformance
     }
 
     [Fact]
-    public async Task ManyWritersGetRevisionsOfTheirOwnAndWatchersSeeThemAll()
+    public async Task ManyWritersAtOnceAreSeenByWatchersOnceEachAndInOrder()
     {
         await using var store = await OpenAsync();
         var start = await Commit(store, Puts(Put("start", "")));
         const int writers = 32, each = 20;
-        var watching = Take(store, "m/", start, writers * each);
-        var revisions = await Task.WhenAll(Enumerable.Range(0, writers).Select(w => Task.Run(async () =>
+        using var cancel = new CancellationTokenSource(Patience);
+        var seen = new List<(long Revision, string Key)>();
+        var watching = Task.Run(async () =>
         {
-            var mine = new List<long>();
+            await foreach (var batch in store.WatchAsync("m/", start, cancel.Token))
+            {
+                seen.AddRange(batch.Changes.Select(change => (batch.Revision, change.Key)));
+                if (seen.Count >= writers * each)
+                    return;
+            }
+        });
+        var written = await Task.WhenAll(Enumerable.Range(0, writers).Select(w => Task.Run(async () =>
+        {
+            var mine = new List<(long Revision, string Key)>();
             for (var i = 0; i < each; i++)
-                mine.Add(await Commit(store, Puts(Put($"m/{w}/{i}", ""))));
+                mine.Add((await Commit(store, Puts(Put($"m/{w}/{i}", ""))), $"m/{w}/{i}"));
             return mine;
         })));
-        Assert.All(revisions, mine => Assert.Equal(mine.Order(), mine));
-        var all = revisions.SelectMany(r => r).Order().ToList();
-        Assert.Equal(all.Distinct(), all);
-        Assert.Equal(all, (await watching).Select(b => b.Revision));
+        await watching;
+        // One writer's are one after the other; those of several at once may share a revision.
+        Assert.All(written, mine => Assert.Equal(mine.Select(m => m.Revision).Distinct().Order(), mine.Select(m => m.Revision)));
+        Assert.Equal(written.SelectMany(mine => mine).OrderBy(w => w.Revision).ThenBy(w => w.Key, StringComparer.Ordinal), seen.OrderBy(w => w.Revision).ThenBy(w => w.Key, StringComparer.Ordinal));
+        Assert.Equal(seen.Select(s => s.Revision).Order(), seen.Select(s => s.Revision));
+    }
+
+    [Fact]
+    public async Task OfManyAtOnceThatWantOneKeyOneGetsIt()
+    {
+        await using var store = await OpenAsync();
+        const int rounds = 20, writers = 24;
+        for (var round = 0; round < rounds; round++)
+        {
+            var results = await Task.WhenAll(Enumerable.Range(0, writers).Select(w => Task.Run(async () => await store.CommitAsync(new Transaction
+            {
+                Guards = [Guard.Absent($"wanted/{round}")],
+                Puts = [Put($"wanted/{round}", $"{w}"), Put($"own/{round}/{w}", "")],
+            }))));
+            var winner = Array.FindIndex(results, result => result.Outcome == CommitOutcome.Committed);
+            Assert.Single(results, result => result.Outcome == CommitOutcome.Committed);
+            Assert.All(results.Where(result => result.Outcome != CommitOutcome.Committed), result => Assert.Equal((CommitOutcome.GuardFailed, $"wanted/{round}"), (result.Outcome, result.FailedKey)));
+            Assert.Equal($"{winner}", Text(Assert.Single((await store.RangeAsync($"wanted/{round}")).Items, item => item.Key == $"wanted/{round}")));
+            Assert.Equal($"own/{round}/{winner}", Assert.Single((await store.RangeAsync($"own/{round}/")).Items).Key);
+        }
+    }
+
+    [Fact]
+    public async Task AnEndedLeaseRefusesNoneButItsOwnOfManyAtOnce()
+    {
+        await using var store = await OpenAsync();
+        var lease = await store.GrantAsync(TimeSpan.FromMinutes(5));
+        await store.RevokeAsync(lease);
+        var results = await Task.WhenAll(Enumerable.Range(0, 40).Select(w => Task.Run(async () =>
+        {
+            try
+            {
+                return (await store.CommitAsync(Puts(Put($"l/{w}", "", w % 5 == 0 ? lease : 0)))).Outcome.ToString();
+            }
+            catch (LeaseNotFoundException)
+            {
+                return "no lease";
+            }
+        })));
+        Assert.Equal(Enumerable.Range(0, 40).Select(w => w % 5 == 0 ? "no lease" : "Committed"), results);
+        Assert.Equal(32, (await store.RangeAsync("l/")).Items.Count);
+    }
+
+    [Fact]
+    public async Task AnyRevisionSinceTheCompactionReadsAsItWas()
+    {
+        await using var store = await OpenAsync();
+        var random = new Random(4711);
+        var now = new SortedDictionary<string, string>(StringComparer.Ordinal);
+        var (at, compacted) = (new Dictionary<long, string[]>(), 0L);
+        for (var i = 0; i < 120; i++)
+        {
+            var keys = Enumerable.Range(0, random.Next(1, 4)).Select(_ => $"r/{random.Next(12)}").Distinct().ToList();
+            var deleted = keys.Where(_ => random.Next(3) == 0).ToList();
+            var revision = await Commit(store, new Transaction { Puts = [.. keys.Except(deleted).Select(key => Put(key, $"{i}"))], Deletes = deleted });
+            foreach (var key in keys)
+            {
+                if (deleted.Contains(key))
+                    now.Remove(key);
+                else
+                    now[key] = $"{i}";
+            }
+            at[revision] = [.. now.Select(pair => $"{pair.Key}={pair.Value}")];
+            if (i % 40 == 39)
+                await store.CompactAsync(compacted = at.Keys.Order().ElementAt(i - 15));
+        }
+        foreach (var (revision, expected) in at.Where(pair => pair.Key >= compacted))
+            Assert.Equal(expected, (await store.RangeAsync("r/", atRevision: revision)).Items.Select(item => $"{item.Key}={Text(item)}"));
+        Assert.Equal(at[at.Keys.Max()], (await store.RangeAsync("r/")).Items.Select(item => $"{item.Key}={Text(item)}"));
     }
 
     [Fact]
