@@ -17,6 +17,7 @@ internal sealed class Comparison(string directory, int rounds, double seconds)
     public const string Ours = "overlaynet";
     public const string Echo = "C echo";
     public const string OursMany = "overlaynet, 500 sockets";
+    public const string EchoPaced = "C echo at 20k/s";
     public const string OursCache = "overlaynet, cache hits";
     public const string UnboundCache = "unbound, cache hits";
 
@@ -71,6 +72,8 @@ internal sealed class Comparison(string directory, int rounds, double seconds)
                 tasks.Add((ByMany(name), s => Measure.Saturate(byName[name], queries, ClientSockets, s, ClientCpu)));
             tasks.Add((OursCache, s => Measure.Saturate(byName[Ours], outside, FewSockets, s, ClientCpu)));
             tasks.Add((UnboundCache, s => Measure.Saturate(byName["unbound"], outside, FewSockets, s, ClientCpu)));
+            // What a wake-up for nearly every query costs one socket that answers nothing.
+            tasks.Add((EchoPaced, s => Measure.Paced(byName[Echo], load, queries, 1, PacedRate, s, ClientCpu)));
             tasks.Add((OursMany, s => Measure.Paced(byName[OursMany], load, queries, ManySockets, PacedRate, s, ClientCpu)));
 
             foreach (var (_, run) in tasks)

@@ -45,7 +45,6 @@ internal sealed unsafe class UdpLoop : IDisposable
     private readonly byte* _buffers;
     private readonly AnswerBatch _answers = new(Batch);
     private BatchPacer _pacer;
-    private WakePacer _wakes;
 
     // How many messages' fields the last receive wrote.
     private int _written;
@@ -57,7 +56,6 @@ internal sealed unsafe class UdpLoop : IDisposable
         _forward = forward;
         _time = time;
         _pacer = new BatchPacer(time.TimestampFrequency);
-        _wakes = new WakePacer(time.TimestampFrequency);
         _epoll = Libc.EpollCreate();
         _wake = Libc.EventFd();
         if (_epoll < 0 || _wake < 0)
@@ -161,7 +159,6 @@ internal sealed unsafe class UdpLoop : IDisposable
             }
 
             var ready = Libc.EpollWait(_epoll, raw, events);
-            var answered = 0;
             for (var i = 0; i < ready; i++)
             {
                 if (events[i].Data == ulong.MaxValue)
@@ -172,18 +169,11 @@ internal sealed unsafe class UdpLoop : IDisposable
                 else if (_sockets[(int)events[i].Data] is { } socket)
                 {
                     // A full queue is worth another look before the kernel is asked which sockets are ready.
-                    for (var round = 0; round < MostRounds; round++)
+                    for (var round = 0; round < MostRounds && Serve(socket, wait: false) >= BusyBatch; round++)
                     {
-                        var queries = Serve(socket, wait: false);
-                        answered += queries;
-                        if (queries < BusyBatch)
-                            break;
                     }
                 }
             }
-
-            if (_wakes.ShouldWait(_time.GetTimestamp(), answered))
-                Libc.Pause(WakePacer.Wait);
         }
     }
 

@@ -1,4 +1,4 @@
-// Sends the queries of a file at a fixed rate to COUNT addresses 127.2.x.y in turn and prints
+// Sends the queries of a file at a fixed rate to COUNT addresses 127.2.x.y in turn, or to 127.0.0.1 alone, and prints
 // "sent received p50 p99" (latencies in microseconds).
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -80,7 +80,7 @@ int main(int argc, char **argv)
         while (sent < total && start + sent * gap <= t) {
             struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port) };
             int a = sent % addresses;
-            to.sin_addr.s_addr = htonl(0x7F020001 + (a / 250) * 256 + a % 250);
+            to.sin_addr.s_addr = htonl(addresses == 1 ? INADDR_LOOPBACK : 0x7F020001 + (a / 250) * 256 + a % 250);
             unsigned char *q = queries[(sent * 7919) % count];
             q[0] = sent >> 8;
             q[1] = sent;
