@@ -42,8 +42,8 @@ internal sealed class Comparison(string directory, int rounds, double seconds)
     public void Run()
     {
         BenchData.Write(directory, Ports);
-        var echo = Compile("echo");
-        var load = Compile("load");
+        var echo = Compile(directory, "echo");
+        var load = Compile(directory, "load");
         var self = Host.Program;
         Directory.CreateDirectory(Path.Combine(directory, "knot-run"));
         Directory.CreateDirectory(Path.Combine(directory, "knot-db"));
@@ -127,7 +127,8 @@ internal sealed class Comparison(string directory, int rounds, double seconds)
         return [.. bytes];
     }
 
-    private string Compile(string name)
+    /// <summary>Compiles one of native/ into a directory; its path there.</summary>
+    public static string Compile(string directory, string name)
     {
         var program = Path.Combine(directory, name);
         Measure.RunTool("gcc", "-O2", "-o", program, Path.Combine(AppContext.BaseDirectory, "native", name + ".c"));

@@ -8,16 +8,19 @@ namespace OverlayNet.Bench.Dns;
 /// Docker's resolver at 127.0.0.11 beside ours, asked for the same names from inside the same container, in turn. dockerd
 /// has a network and a mount namespace of its own. Ours is there twice: with a socket on the container's loopback, where
 /// Docker's is, and at the gateway address of Docker's network, across a veth and a bridge, as on a network of its own.
+/// The echo in C beside it, on the container's loopback, answers nothing: what a datagram costs there and back.
 /// </summary>
 internal sealed class DockerComparison(string directory, int rounds, double seconds)
 {
     public const string Ours = "overlaynet, loopback";
     public const string OursAtGateway = "overlaynet, gateway";
     public const string Docker = "docker 127.0.0.11";
+    public const string Echo = "C echo, loopback";
     private const int ServerCpu = 0;
     private const int ClientCpu = 1;
     private const int Names = 100;
     private const int OurPort = 25308;
+    private const int EchoPort = 25309;
     private const string OurLoopback = "127.0.0.12";
 
     /// <summary>Names and the addresses they must have; dnsperf's options.</summary>
@@ -36,7 +39,7 @@ internal sealed class DockerComparison(string directory, int rounds, double seco
     public void Run()
     {
         Measure.RunTool("ip", "netns", "add", _prefix);
-        ServerProcess? dockerd = null, ours = null, atGateway = null;
+        ServerProcess? dockerd = null, ours = null, atGateway = null, echo = null;
         try
         {
             Measure.RunTool("ip", "-n", _prefix, "link", "set", "lo", "up");
@@ -44,6 +47,8 @@ internal sealed class DockerComparison(string directory, int rounds, double seco
             var client = MakeContainers();
             ours = StartOurs(Ours, $"/proc/{client.Pid}/ns/net", OurLoopback, client);
             atGateway = StartOurs(OursAtGateway, $"/run/netns/{_prefix}", client.Gateway, client);
+            echo = ServerProcess.Start(
+                Echo, EchoPort, ServerCpu, "nsenter", $"--net=/proc/{client.Pid}/ns/net", Comparison.Compile(directory, "echo"), EchoPort.ToString(CultureInfo.InvariantCulture));
             var queries = Path.Combine(directory, "queries");
             File.WriteAllLines(queries, Enumerable.Range(0, Names).Select(i => BenchData.Service(i) + " A"));
             var tasks = new List<(string Server, string Load, Func<double, Slice> Run)>();
@@ -51,6 +56,7 @@ internal sealed class DockerComparison(string directory, int rounds, double seco
             {
                 tasks.Add((Docker, load, s => Ask(dockerd, client.Pid, "127.0.0.11", 53, queries, options, s)));
                 tasks.Add((Ours, load, s => Ask(ours, client.Pid, OurLoopback, OurPort, queries, options, s)));
+                tasks.Add((Echo, load, s => Ask(echo, client.Pid, "127.0.0.1", EchoPort, queries, options, s)));
                 tasks.Add((OursAtGateway, load, s => Ask(atGateway, client.Pid, client.Gateway, OurPort, queries, options, s)));
             }
 
@@ -72,6 +78,7 @@ internal sealed class DockerComparison(string directory, int rounds, double seco
         }
         finally
         {
+            echo?.Dispose();
             ours?.Dispose();
             atGateway?.Dispose();
             if (dockerd is not null)
@@ -89,6 +96,7 @@ internal sealed class DockerComparison(string directory, int rounds, double seco
         {
             Console.WriteLine($"{load,-34}{RatioOf(Ours, load),-24}>= 5");
             Console.WriteLine($"{load + ", gateway",-34}{RatioOf(OursAtGateway, load),-24}");
+            Console.WriteLine($"{load + ", C echo",-34}{RatioOf(Echo, load),-24}");
         }
 
         Console.WriteLine();
@@ -103,7 +111,7 @@ internal sealed class DockerComparison(string directory, int rounds, double seco
 
     public void WriteJson() => Console.WriteLine(JsonSerializer.Serialize(new
     {
-        ratios = Loads.SelectMany(l => (string[])[Ours, OursAtGateway], (l, ours) => (Name: $"{ours}, {l.Name}", Value: RatioOf(ours, l.Name))).Select(r => new { name = r.Name, value = r.Value.Value, low = r.Value.Low, high = r.Value.High, goal = 5 }),
+        ratios = Loads.SelectMany(l => (string[])[Ours, OursAtGateway, Echo], (l, ours) => (Name: $"{ours}, {l.Name}", Value: RatioOf(ours, l.Name))).Select(r => new { name = r.Name, value = r.Value.Value, low = r.Value.Low, high = r.Value.High, goal = 5 }),
         servers = _slices.Select(s => new
         {
             name = s.Key.Server,
