@@ -75,7 +75,7 @@ public sealed class StarvedTests(Xunit.Abstractions.ITestOutputHelper output)
         {
             for (var watch = Stopwatch.StartNew(); watch.Elapsed < Stopped;)
             {
-                fewest = Math.Min(fewest, (await api.SendAsync(HttpMethod.Get, "/v1/endpoints?network=many")).Body!.AsArray().Count);
+                fewest = Math.Min(fewest, Kept((await api.SendAsync(HttpMethod.Get, "/v1/endpoints?network=many")).Body!));
                 foreach (var node in (await api.SendAsync(HttpMethod.Get, "/v1/nodes")).Body!.AsArray().Where(n => (string)n!["name"]! != stopped.Name && (string)n["state"]! == "down"))
                     down.AddOrUpdate((string)node!["name"]!, 1, (_, count) => count + 1);
                 await Task.Delay(Pause);
@@ -88,11 +88,14 @@ public sealed class StarvedTests(Xunit.Abstractions.ITestOutputHelper output)
         ManagersCluster.UntilVoters(nodes[0], 3);
         Wait.Until("all are ready again", () => nodes[0].CliJson("node", "ls").AsArray().All(n => (string)n!["state"]! == "ready"), TimeSpan.FromSeconds(60));
         var result = steady.Finish();
-        var left = nodes[0].CliJson("endpoint", "ls", "--network", "many").AsArray().Count;
+        var left = Kept(nodes[0].CliJson("endpoint", "ls", "--network", "many"));
         output.WriteLine($"one manager stopped for {Stopped.TotalMinutes:0} minutes, one with a quarter of a processor: {left} of {Endpoints} endpoints are left, {fewest} were at every look; nodes called down but the one that stood still: {down.Count}; {result.Ok} requests answered, {result.Failed} failed");
         Assert.Equal(Endpoints, fewest);
         Assert.Equal(Endpoints, left);
         Assert.Empty(down);
         Assert.Equal(0, result.Failed);
     }
+
+    /// <summary>Of the test's endpoints; each node's own address in the network is one too.</summary>
+    private static int Kept(JsonNode endpoints) => endpoints.AsArray().Count(endpoint => ((string)endpoint!["name"]!).StartsWith("kept", StringComparison.Ordinal));
 }
