@@ -110,7 +110,7 @@ internal static class Program
         {
             await foreach (var batch in store.WatchAsync("delay/", from, stop.Token))
             {
-                delays.Add(Stopwatch.GetElapsedTime(sent[batch.Changes[0].Key]).TotalMilliseconds);
+                delays.AddRange(batch.Changes.Select(change => Stopwatch.GetElapsedTime(sent[change.Key]).TotalMilliseconds));
                 if (delays.Count == count)
                     return;
             }
