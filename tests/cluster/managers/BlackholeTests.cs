@@ -33,20 +33,20 @@ public sealed class BlackholeTests(Xunit.Abstractions.ITestOutputHelper output)
 
         // One manager and one agent are cut off, and stay so for the whole of it.
         var heal = new[] { ManagersCluster.CutOff(nodes[2]), ManagersCluster.CutOff(nodes[5]) };
-        var acknowledged = new ConcurrentDictionary<long, long>();
+        var acknowledged = new ConcurrentBag<(long Revision, long Sent)>();
         var watch = Stopwatch.StartNew();
         var refused = await EachAsync(async i =>
         {
             var sent = Stopwatch.GetTimestamp();
             var answer = await apis[i % 2].WriteAsync(HttpMethod.Patch, $"/v1/endpoints/{Id(i)}", new JsonObject { ["weight"] = 2 + (i % 90) });
-            acknowledged[answer.Revision] = sent;
+            acknowledged.Add((answer.Revision, sent));
             return answer;
         });
         var took = watch.Elapsed;
-        var last = acknowledged.Keys.Max();
+        var last = acknowledged.Max(a => a.Revision);
         Wait.Until("both have everything", () => heard.Take(2).All(h => h.Keys.Max() >= last));
         Wait.Until("healthy agents have applied it", () => healthy.All(n => (long)n.CliJson("status")["appliedRevision"]! >= last));
-        var lags = heard.Take(2).SelectMany(h => acknowledged.Where(a => h.ContainsKey(a.Key)).Select(a => Stopwatch.GetElapsedTime(a.Value, h[a.Key]).TotalMilliseconds)).Order().ToList();
+        var lags = heard.Take(2).SelectMany(h => acknowledged.Where(a => h.ContainsKey(a.Revision)).Select(a => Stopwatch.GetElapsedTime(a.Sent, h[a.Revision]).TotalMilliseconds)).Order().ToList();
         var states = nodes[0].CliJson("node", "ls").AsArray().ToDictionary(n => (string)n!["name"]!, n => (string)n!["state"]!);
         var left = nodes[0].CliJson("endpoint", "ls", "--network", "many").AsArray().Count(e => ((string)e!["name"]!).StartsWith("again", StringComparison.Ordinal));
         output.WriteLine($"{Endpoints} registrations again in {took.TotalSeconds:0.0} s, {refused} refused; lag at healthy managers from before the request: p50 {lags[lags.Count / 2]:0} ms, p99 {lags[(int)(lags.Count * 0.99)]:0} ms, max {lags[^1]:0} ms ({lags.Count} samples); states {string.Join(' ', states)}");

@@ -39,7 +39,7 @@ public sealed class EtcdFaultTests
         using var stop = new CancellationTokenSource();
         using var endWatch = new CancellationTokenSource();
         var histories = Enumerable.Range(0, Keys).Select(_ => new ConcurrentQueue<Operation>()).ToArray();
-        var acknowledged = new ConcurrentDictionary<long, (int Key, int Value)>();
+        var acknowledged = new ConcurrentDictionary<(long Revision, int Key), int>();
         var watched = new ConcurrentQueue<WatchBatch>();
         var watching = Task.Run(() => WatchAsync(stores[1], start + 1, watched, endWatch.Token));
         var values = 0;
@@ -86,7 +86,7 @@ public sealed class EtcdFaultTests
         }
         var revisions = watched.Select(b => b.Revision).ToList();
         Assert.True(revisions.SequenceEqual(revisions.Order().Distinct()), $"{said}: revisions out of order or twice");
-        foreach (var (revision, (key, value)) in acknowledged)
+        foreach (var ((revision, key), value) in acknowledged)
         {
             var change = watched.FirstOrDefault(b => b.Revision == revision)?.Changes.SingleOrDefault(c => c.Key == Name(key));
             Assert.True(change?.Value is not null && Number(change.Value.Value) == value, $"{said}: the watch lacks revision {revision} ({Name(key)} = {value})");
@@ -96,7 +96,7 @@ public sealed class EtcdFaultTests
     }
 
     private static async Task ClientAsync(
-        EtcdStore store, Random random, ConcurrentQueue<Operation>[] histories, ConcurrentDictionary<long, (int, int)> acknowledged, Func<int> next, CancellationToken stop)
+        EtcdStore store, Random random, ConcurrentQueue<Operation>[] histories, ConcurrentDictionary<(long Revision, int Key), int> acknowledged, Func<int> next, CancellationToken stop)
     {
         while (!stop.IsCancellationRequested)
         {
@@ -126,7 +126,7 @@ public sealed class EtcdFaultTests
                 var returned = result.Outcome == CommitOutcome.Unknown ? long.MaxValue : Stopwatch.GetTimestamp();
                 histories[key].Enqueue(new Operation(invoked, returned, before, value, result.Outcome != CommitOutcome.GuardFailed));
                 if (result.Outcome == CommitOutcome.Committed)
-                    acknowledged[result.Revision] = (key, value);
+                    acknowledged[(result.Revision, key)] = value;
             }
             catch (RegistryStoreException)
             {
