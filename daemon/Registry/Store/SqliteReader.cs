@@ -101,7 +101,7 @@ internal sealed class SqliteReader(string path)
         {
             using var connection = Open();
             using var transaction = connection.BeginTransaction(deferred: true);
-            return read(connection, Number(connection, SqliteSchema.NewestRevision), Number(connection, "SELECT value FROM meta WHERE name = 'compacted'"));
+            return read(connection, Number(connection, SqliteSchema.NewestRevision), Number(connection, SqliteSchema.CompactedRevision));
         }
         catch (SqliteException e)
         {

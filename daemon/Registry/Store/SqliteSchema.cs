@@ -35,6 +35,9 @@ internal static class SqliteSchema
     /// <summary>The newest revision: the last in history, or of what was removed from it.</summary>
     public const string NewestRevision = "SELECT max(value, coalesce((SELECT max(rev) FROM history), 0)) FROM meta WHERE name = 'revision'";
 
+    /// <summary>Revisions up to this one have no superseded versions any more.</summary>
+    public const string CompactedRevision = "SELECT value FROM meta WHERE name = 'compacted'";
+
     /// <summary>Version 1 kept each value twice, and history by key.</summary>
     private const string FromVersion1 = """
         DROP INDEX kv_lease;

@@ -84,8 +84,8 @@ internal sealed class SqliteWriter : IDisposable
     /// <summary>The newest revision; see <see cref="SqliteSchema.NewestRevision"/>.</summary>
     public long Revision() => Number(SqliteSchema.NewestRevision);
 
-    /// <summary>Revisions up to this one have no superseded versions any more.</summary>
-    public long Compacted() => Number("SELECT value FROM meta WHERE name = 'compacted'");
+    /// <summary>See <see cref="SqliteSchema.CompactedRevision"/>.</summary>
+    public long Compacted() => Number(SqliteSchema.CompactedRevision);
 
     /// <summary>The registry lives in another store from now on; here nothing is written any more.</summary>
     public bool Sealed { get; private set; }

@@ -98,13 +98,12 @@ internal sealed class EtcdCommitter(EtcdClient client, Compare identity, TimePro
 
     private async Task SendAllAsync(Task before)
     {
-        var (lastCount, lastTime, last) = (1, TimeSpan.Zero, before);
+        var (lastCount, last) = (1, before);
         while (true)
         {
             var begun = time.GetTimestamp();
             await last.WaitAsync(MostHeldUp, time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            lastTime = time.GetElapsedTime(begun);
-            await GatherAsync(lastCount, lastTime).ConfigureAwait(false);
+            await GatherAsync(lastCount, time.GetElapsedTime(begun)).ConfigureAwait(false);
             if (Take() is not { } group)
                 return;
             last = SendAsync(group);
