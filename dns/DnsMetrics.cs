@@ -1,4 +1,5 @@
 using System.Diagnostics.Metrics;
+using OverlayNet.Dns.InKernel;
 
 namespace OverlayNet.Dns;
 
@@ -91,6 +92,9 @@ public sealed record DnsMetrics
     public DateTimeOffset? AppliedAt { get; init; }
 
     public IReadOnlyList<UpstreamHealth> Upstreams { get; init; } = [];
+
+    /// <summary>What the kernel answers; these queries are also in <see cref="Queries"/>, <see cref="Owned"/>, <see cref="Edns"/> and <see cref="Rcodes"/>. Null: it answers none.</summary>
+    public KernelAnswerCounts? Kernel { get; init; }
 }
 
 /// <param name="Endpoint">Address and port.</param>

@@ -124,12 +124,14 @@ public sealed partial class DnsServer
         var rcodes = new Dictionary<Rcode, long>();
         foreach (var code in Enum.GetValues<Rcode>())
             rcodes[code] = counters.Sum(c => c.Rcodes[(int)code]);
+        var kernel = _kernel?.Counts;
+        rcodes[Rcode.NoError] += kernel?.Answered ?? 0;
         return new DnsMetrics
         {
-            Queries = counters.Sum(c => c.Queries),
-            Owned = counters.Sum(c => c.Owned),
+            Queries = counters.Sum(c => c.Queries) + (kernel?.Answered ?? 0),
+            Owned = counters.Sum(c => c.Owned) + (kernel?.Answered ?? 0),
             Negative = counters.Sum(c => c.Negative),
-            Edns = counters.Sum(c => c.Edns),
+            Edns = counters.Sum(c => c.Edns) + (kernel?.Edns ?? 0),
             Truncated = counters.Sum(c => c.Truncated),
             Malformed = counters.Sum(c => c.Malformed),
             RateLimited = counters.Sum(c => c.RateLimited),
@@ -162,6 +164,7 @@ public sealed partial class DnsServer
                 .. _forwarder.Upstreams.All.Select(u => new UpstreamHealth(
                     u.Endpoint.ToString(), u.IsLooping ? "loop" : u.IsOpen ? "down" : "up", u.Queries, u.Failed)),
             ],
+            Kernel = kernel,
         };
     }
 

@@ -4,6 +4,7 @@ using Microsoft.Extensions.Logging;
 using Microsoft.Win32.SafeHandles;
 using OverlayNet.Dns.Answer;
 using OverlayNet.Dns.Forward;
+using OverlayNet.Dns.InKernel;
 using OverlayNet.Dns.Server;
 using OverlayNet.Dns.Table;
 using OverlayNet.Dns.Taps;
@@ -31,6 +32,7 @@ public sealed partial class DnsServer : IDisposable
     private readonly ForwardDispatcher _dispatcher;
     private readonly TcpServer _tcp;
     private readonly UdpLoop[] _udp;
+    private readonly KernelAnswers? _kernel;
     private readonly Dictionary<string, Listener> _listeners = [];
     private readonly Dictionary<string, NetworkView> _views = [];
     private readonly Dictionary<string, Scope> _scopes = [];
@@ -54,13 +56,18 @@ public sealed partial class DnsServer : IDisposable
         }
     }
 
-    public DnsServer(DnsServerOptions options, ILogger logger, TimeProvider? time = null)
+    /// <param name="kernel">Where answers are put that the kernel can give by itself; null: nowhere. Stays the caller's.</param>
+    /// <exception cref="ArgumentException">Taps are shown every answer: with them the kernel must not give any.</exception>
+    public DnsServer(DnsServerOptions options, ILogger logger, TimeProvider? time = null, KernelAnswers? kernel = null)
     {
         _options = options;
         _logger = logger;
         _time = time ?? TimeProvider.System;
         _cookies = new ServerCookies(_time, options.CookieSecret);
         _taps = [.. Taps(options, logger, _time)];
+        if (kernel is not null && _taps.Length > 0)
+            throw new ArgumentException("Queries that the kernel answers are neither logged nor written to dnstap; use one or the other.", nameof(kernel));
+        _kernel = kernel;
         _workers = new WorkerPool(_cookies, _taps);
         _forwarder = new Forwarder(options, logger, _time);
         _dispatcher = new ForwardDispatcher(_forwarder, _workers, options);
@@ -71,7 +78,7 @@ public sealed partial class DnsServer : IDisposable
         for (var i = 0; i < _udp.Length; i++)
         {
             _udp[i] = new UdpLoop(
-                i, new QueryProcessor(_cookies, _taps), new RateLimiter(options.ClientQueriesPerSecond, _time.TimestampFrequency), _dispatcher, _time);
+                i, new QueryProcessor(_cookies, _taps), new RateLimiter(options.ClientQueriesPerSecond, _time.TimestampFrequency), _dispatcher, _time, kernel);
         }
     }
 
@@ -107,6 +114,7 @@ public sealed partial class DnsServer : IDisposable
 
             viewsChanged |= ApplyNetworks(config);
             ApplyNodes(config, zoneChanged);
+            var wasSynced = _zone.Synced;
             _zone.Serial = (uint)config.Revision;
             _zone.Synced = config.Synced;
 
@@ -118,6 +126,8 @@ public sealed partial class DnsServer : IDisposable
             _appliedAt = _time.GetUtcNow();
             if (viewsChanged)
                 RefreshListenerViews();
+            if (viewsChanged || _zone.Synced != wasSynced)
+                _kernel?.Clear();
 
             if (forwardChanged)
                 _forwarder.Apply(config.Forward, [.. config.FixedAddresses, .. config.Networks.SelectMany(n => n.ListenerAddresses)]);
@@ -142,7 +152,7 @@ public sealed partial class DnsServer : IDisposable
             var loop = _udp[_nextLoop++ % _udp.Length];
             var listener = new Listener(
                 networkId,
-                udp is null ? null : new ListenerSocket(udp, leaveOpen, view),
+                udp is null ? null : new ListenerSocket(udp, leaveOpen, view) { KernelNetwork = networkId is null ? 0 : _kernel?.NumberOf(networkId) ?? 0 },
                 udp is null ? null : loop,
                 tcp is null ? null : new ListenerSocket(tcp, leaveOpen, view));
             if (listener.Udp is not null)
@@ -188,6 +198,9 @@ public sealed partial class DnsServer : IDisposable
                 return [.. _listeners.Keys];
         }
     }
+
+    /// <summary>Takes every answer out of the kernel; each is put in again when it is asked for.</summary>
+    internal void ForgetKernelAnswers() => _kernel?.Clear();
 
     /// <summary>Stops for good. Descriptors handed in with leaveOpen stay as they are, with what waits in them.</summary>
     public void Stop()
@@ -262,7 +275,8 @@ public sealed partial class DnsServer : IDisposable
             changed |= view.Network.Internal != network.Internal
                 || !view.Network.Subnets.SequenceEqual(network.Subnets)
                 || !view.Network.ListenerAddresses.SequenceEqual(network.ListenerAddresses);
-            view.Apply(network);
+            var names = view.Apply(network);
+            _kernel?.Forget(_kernel.NumberOf(network.Id), [.. names.SelectMany(name => AskedForms(view, name))]);
             if (view.Label.Length == 0)
                 Log.BadNetworkName(_logger, network.Name);
         }
@@ -273,6 +287,15 @@ public sealed partial class DnsServer : IDisposable
             _views.Remove(id);
         return true;
     }
+
+    /// <summary>Every name, with the root octet, by which a network's clients get the answer of one of its entries.</summary>
+    private IEnumerable<byte[]> AskedForms(NetworkView view, byte[] name) =>
+    [
+        [.. name, 0],
+        [.. name, .. view.Label, 0],
+        [.. name, .. view.Label, .. _zone.Suffix],
+        [.. name, .. view.Label, .. _zone.Domain],
+    ];
 
     private void ApplyNodes(DnsConfig config, bool anew)
     {

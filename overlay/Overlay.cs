@@ -12,6 +12,9 @@ namespace OverlayNet.Overlay;
 /// <param name="hostPath">The network namespace of the host, which the underlay belongs to; null: the process's own.</param>
 public sealed class Overlay(string? hostPath = null) : IDisposable
 {
+    /// <summary>The bridge in a network's namespace: the device its gateways' addresses are on.</summary>
+    public const string BridgeName = NetworkReconciler.BridgeName;
+
     private const string HostScope = "host";
     private readonly Dictionary<string, NetworkNamespace> held = [];
 

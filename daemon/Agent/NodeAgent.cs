@@ -11,6 +11,8 @@ using OverlayNet.Daemon.Registry;
 using OverlayNet.Daemon.Security;
 using OverlayNet.Daemon.Tracing;
 using OverlayNet.Dns;
+using OverlayNet.Dns.InKernel;
+using OverlayNet.Kernel;
 using OverlayNet.Kernel.Netlink;
 using OverlayNet.Overlay;
 using OverlayNet.Vip.Balancers;
@@ -34,6 +36,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
     private readonly ILogger _logger;
     private readonly PromisePeers? _promises;
     private readonly CutOff _cutOff;
+    private readonly KernelAnswers? _kernelAnswers;
     private volatile HostState _host;
     private long _hostReadAt;
 
@@ -50,14 +53,16 @@ internal sealed partial class NodeAgent : IAsyncDisposable
         var traces = new AppliedTraces();
         Follower.Traced += message => traces.Heard(message, membership.NodeId);
         Follower.Load();
-        Dns = new DnsServer(new DnsServerOptions { CookieSecret = CookieSecret(options.State), LogEvery = options.DnsLogEvery, DnstapFile = options.DnstapFile, DnstapEvery = options.DnstapEvery, Identity = options.NodeName }, loggers.CreateLogger<DnsServer>(), time);
+        var (kernelAnswers, inKernel) = MakeKernelAnswers(options, time);
+        _kernelAnswers = kernelAnswers;
+        Dns = new DnsServer(new DnsServerOptions { CookieSecret = CookieSecret(options.State), LogEvery = options.DnsLogEvery, DnstapFile = options.DnstapFile, DnstapEvery = options.DnstapEvery, Identity = options.NodeName }, loggers.CreateLogger<DnsServer>(), time, _kernelAnswers);
         _keeper = KeeperClient.Start(Path.Combine(options.State, "keeper.sock"));
         _balancers = BalancerFactory.Make(membership, options, time, loggers);
         Plane = new DataPlane(
             _overlay,
             _balancers,
             Dns,
-            new DnsListeners(Dns, _keeper, loggers.CreateLogger<DnsListeners>()),
+            new DnsListeners(Dns, _kernelAnswers, _keeper, loggers.CreateLogger<DnsListeners>()),
             new DnsPlanner(membership.NodeId, Forwarding(options), options.ResolverAddresses),
             () => new NodeFacts(membership.NodeId, membership.Address, _host.Mtu, options.VxlanPort, options.ResolverAddresses),
             config => _monitor!.Watch(config),
@@ -68,7 +73,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
             loggers.CreateLogger<DataPlane>());
         if (Follower.Synced)
             Plane.Resume(Follower.Current);
-        Features = KernelFeatures.Probe();
+        Features = [.. KernelFeatures.Probe(), .. inKernel];
         SayFeatures();
         Reconciler = new Reconciler(Follower, Plane, options.ResyncInterval, time, loggers.CreateLogger<Reconciler>());
         void Tell(string kind, string action, string name, string message, long revision) => events.Append(kind, action, name, message, revision);
@@ -130,6 +135,7 @@ internal sealed partial class NodeAgent : IAsyncDisposable
         if (_promises is not null)
             await _promises.DisposeAsync().ConfigureAwait(false);
         Dns.Dispose();
+        _kernelAnswers?.Dispose();
         _balancers.Dispose();
         _overlay.Dispose();
         _keeper.Dispose();
@@ -243,6 +249,23 @@ internal sealed partial class NodeAgent : IAsyncDisposable
     {
         foreach (var missing in Features.Where(feature => !feature.Present))
             Log.Missing(_logger, missing.Name, missing.Otherwise);
+    }
+
+    /// <returns>Null where it is not wanted or not possible, and the feature that makes it possible; none where it is not wanted.</returns>
+    private static (KernelAnswers? Answers, KernelFeature[] Feature) MakeKernelAnswers(DaemonOptions options, TimeProvider time)
+    {
+        const string feature = "dns-in-kernel";
+        // What is to be seen must come by the daemon.
+        if (!options.DnsInKernel || options.DnsLogEvery > 0 || options.DnstapFile is not null)
+            return (null, []);
+        try
+        {
+            return (new KernelAnswers(new DnsServerOptions().ClientQueriesPerSecond, time), [new KernelFeature(feature, false, true, "")]);
+        }
+        catch (KernelException e)
+        {
+            return (null, [new KernelFeature(feature, false, false, $"the daemon answers every query itself ({e.Message}); Linux 6.6 can")]);
+        }
     }
 
     private static DnsForwardConfig Forwarding(DaemonOptions options) => new()

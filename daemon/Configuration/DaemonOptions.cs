@@ -31,6 +31,9 @@ public sealed class DaemonOptions
     /// <summary>Every n-th DNS query is logged; 0: none.</summary>
     public int DnsLogEvery { get; set; }
 
+    /// <summary>Whether the kernel answers by itself what it can (see docs/dns.md); never while queries are logged or written to dnstap.</summary>
+    public bool DnsInKernel { get; set; } = true;
+
     /// <summary>Watchdog that stands behind the fences of floating VIPs; null: none.</summary>
     public string? WatchdogDevice { get; set; }
 

@@ -28,6 +28,7 @@ public static class OptionKeys
         new("dns.logEvery", "log every n-th query; 0: none", (o, v) => o.DnsLogEvery = Count(v)),
         new("dns.dnstap", "file that answers are written to in dnstap's format, for fstrm_dump, dnstap-ldns and the like; it becomes FILE.1 at 64 MiB; off: none", (o, v) => o.DnstapFile = v == "off" ? null : Absolute(v)),
         new("dns.dnstapEvery", "write every n-th answer to it, from 1", (o, v) => o.DnstapEvery = Math.Max(1, Count(v))),
+        new("dns.inKernel", "whether the kernel answers names of the cluster where it can, without the daemon: true or false; never while queries are logged", (o, v) => o.DnsInKernel = bool.TryParse(v, out var on) ? on : throw new FormatException("say true or false")),
         new("dns.domains", "upstreams by domain: corp.example=10.0.0.53, ...", (o, v) => o.DomainUpstreams = Domains(v)),
         new("agent.heartbeat", "seconds between signs of life to the managers", (o, v) => o.HeartbeatInterval = Seconds(v, 0.1)),
         new("agent.resync", "seconds between comparisons of kernel and desired state", (o, v) => o.ResyncInterval = Seconds(v, 0.1)),

@@ -4,7 +4,7 @@ using OverlayNet.Kernel.Netlink;
 namespace OverlayNet.Daemon.Diagnosis;
 
 /// <summary>One thing this daemon can use of a kernel.</summary>
-/// <param name="Name">A stable word: vxlan, bridge, veth, nft, conntrack, ipvs, ebpf.</param>
+/// <param name="Name">A stable word: vxlan, bridge, veth, nft, conntrack, ipvs, ebpf, dns-in-kernel.</param>
 /// <param name="Required">Without it the daemon cannot do its work.</param>
 /// <param name="Present">Tried on this kernel, not looked up in its configuration.</param>
 /// <param name="Otherwise">What is done instead, or what to do.</param>

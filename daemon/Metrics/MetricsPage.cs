@@ -141,6 +141,9 @@ internal sealed class MetricsPage(TimeProvider time) : IDisposable
             .OrderBy(entry => entry.Key).Select(entry => new Sample(entry.Value, ("rcode", entry.Key.ToString().ToUpperInvariant()))));
         page.Histogram("overlaynet_dns_answer_duration_seconds", "From a UDP query's arrival in the daemon to the last answer of its batch; waits for upstreams are not in it",
             new HistogramSample(OverlayNet.Dns.DnsMetrics.AnswerBounds, dns.AnswerBuckets, dns.AnswerSeconds));
+        page.Counter("overlaynet_dns_kernel_answers_total", "Queries that the kernel answered, without the daemon", dns.Kernel?.Answered ?? 0);
+        page.Counter("overlaynet_dns_kernel_passed_total", "Queries that the kernel looked at and left to the daemon", dns.Kernel?.Passed ?? 0);
+        page.Gauge("overlaynet_dns_kernel_names", "Questions that the kernel answers now", dns.Kernel?.Names ?? 0);
         page.Counter("overlaynet_dns_malformed_packets_total", "Packets that were no queries", dns.Malformed);
         page.Counter("overlaynet_dns_rate_limited_queries_total", "Queries beyond a client's rate", dns.RateLimited);
         page.Counter("overlaynet_dns_truncated_answers_total", "Answers that did not fit a datagram", dns.Truncated);

@@ -39,6 +39,7 @@ internal sealed unsafe partial class QueryProcessor
             Unsafe.CopyBlockUnaligned(_packet + _position, data, (uint)size);
             _position += size;
             _answers = 1;
+            _recordSize = size;
             return;
         }
 

@@ -37,7 +37,11 @@ internal sealed unsafe partial class QueryProcessor
             var lastAt = query.LabelAt[query.Labels - 1];
             var network = scope.Find(new ReadOnlySpan<byte>(name + lastAt, relativeLength - lastAt));
             if (network is not null && TryAnswer(ref query, network, name, lastAt, RootOwner, "name.network"))
+            {
+                // The clients of a listener see its network first, whatever else they see.
+                _firstChoice = _owner == scope.Views[0];
                 return true;
+            }
         }
 
         var hash = NameHash.Compute(name, relativeLength);
@@ -48,6 +52,7 @@ internal sealed unsafe partial class QueryProcessor
             if (entry == null)
                 continue;
             Found(network, entry, "name in the client's networks");
+            _firstChoice = query.Labels == 1 && network == scope.Views[0];
             AnswerEntry(ref query, entry, zone, RootOwner);
             GC.KeepAlive(table);
             return true;
@@ -109,11 +114,21 @@ internal sealed unsafe partial class QueryProcessor
 
             var dcAt = query.LabelAt[last];
             if (TryQualified(ref query, name, last - 1, dcAt, domainAt, scope))
+            {
+                _firstChoice = _owner == scope.Views[0];
+                return true;
+            }
+
+            // A network called as the data centre: a name found here would give way to one found above.
+            if (TryQualified(ref query, name, last, end, domainAt, scope))
                 return true;
         }
-
-        if (TryQualified(ref query, name, last, end, domainAt, scope))
+        else if (TryQualified(ref query, name, last, end, domainAt, scope))
+        {
+            _firstChoice = _owner == scope.Views[0];
             return true;
+        }
+
         if (last == 0 && LabelIs(ref query, name, 0, end, "\u0002ns"u8))
             return NameServer(ref query, view, domainAt);
         if (view.Delegations is { } delegations && delegations.Covers(query.Name))
@@ -166,6 +181,7 @@ internal sealed unsafe partial class QueryProcessor
     private void Found(NetworkView network, byte* entry, string rule)
     {
         Counters.Owned++;
+        _owner = network;
         Trace?.Found(network, entry, rule);
     }
 

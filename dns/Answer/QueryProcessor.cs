@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using OverlayNet.Dns.Forward;
+using OverlayNet.Dns.Table;
 using OverlayNet.Dns.Taps;
 
 namespace OverlayNet.Dns.Answer;
@@ -29,6 +30,11 @@ internal sealed unsafe partial class QueryProcessor
     private int _rcode;
     private bool _authenticated;
 
+    // Where the name was found, whether no other network comes before it for any client, and the size of a sole address.
+    private NetworkView? _owner;
+    private bool _firstChoice;
+    private int _recordSize;
+
     private readonly QueryTap[] _taps;
     private readonly int[] _untilTap;
 
@@ -53,6 +59,15 @@ internal sealed unsafe partial class QueryProcessor
     /// <summary>Whether anything was known when the query handled last was looked at.</summary>
     public bool Synced => _zone is { Synced: true };
 
+    /// <summary>
+    /// The one address record of the answer written last, when every client of the listener's network gets the same for as
+    /// long as the name's entry stays; else empty. Valid until the next query.
+    /// </summary>
+    public ReadOnlySpan<byte> LastingRecord =>
+        _firstChoice && _recordSize > 0 && Query.Type is (ushort)RrType.A or (ushort)RrType.AAAA
+            ? new ReadOnlySpan<byte>(_packet + Query.QuestionEnd, _recordSize)
+            : default;
+
     /// <summary>Set to learn how an answer came about; null on the query path.</summary>
     public AnswerTrace? Trace { get; set; }
 
@@ -70,6 +85,9 @@ internal sealed unsafe partial class QueryProcessor
     public int Process(byte* packet, int length, bool tcp, in ClientAddress client, ListenerView view, bool again = false)
     {
         Scope = null;
+        _owner = null;
+        _firstChoice = false;
+        _recordSize = 0;
         if (length < Header.Size || (packet[Header.Flags1] & Header.Qr) != 0)
         {
             Counters.Malformed++;

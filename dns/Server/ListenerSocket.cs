@@ -25,6 +25,9 @@ internal sealed class ListenerSocket
 
     public int Fd { get; }
 
+    /// <summary>The network's number in the answers given by the kernel; 0: the kernel answers nothing here.</summary>
+    public uint KernelNetwork { get; init; }
+
     /// <summary>Whether the kernel cuts messages into datagrams on the way out. Its thread's.</summary>
     public bool Segments { get; set; } = true;
 

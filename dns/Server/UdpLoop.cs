@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Runtime.InteropServices;
 using OverlayNet.Dns.Answer;
+using OverlayNet.Dns.InKernel;
 using OverlayNet.Dns.Interop;
 
 namespace OverlayNet.Dns.Server;
@@ -29,6 +30,7 @@ internal sealed unsafe class UdpLoop : IDisposable
     private readonly QueryProcessor _processor;
     private readonly RateLimiter _limiter;
     private readonly IForwardSink _forward;
+    private readonly KernelAnswers? _kernel;
     private readonly TimeProvider _time;
     private readonly Thread _thread;
     private readonly int _epoll;
@@ -49,11 +51,12 @@ internal sealed unsafe class UdpLoop : IDisposable
     // How many messages' fields the last receive wrote.
     private int _written;
 
-    public UdpLoop(int number, QueryProcessor processor, RateLimiter limiter, IForwardSink forward, TimeProvider time)
+    public UdpLoop(int number, QueryProcessor processor, RateLimiter limiter, IForwardSink forward, TimeProvider time, KernelAnswers? kernel = null)
     {
         _processor = processor;
         _limiter = limiter;
         _forward = forward;
+        _kernel = kernel;
         _time = time;
         _pacer = new BatchPacer(time.TimestampFrequency);
         _epoll = Libc.EpollCreate();
@@ -197,6 +200,8 @@ internal sealed unsafe class UdpLoop : IDisposable
         if (received <= 0)
             return 0;
 
+        // Before the view is looked at: what changes from here on is not put in.
+        var version = _kernel?.Version ?? 0;
         var view = socket.View;
         var now = _time.GetTimestamp();
         _answers.Clear();
@@ -219,6 +224,10 @@ internal sealed unsafe class UdpLoop : IDisposable
                             ? QueryProcessor.Drop
                             : _processor.Fail(Rcode.ServFail, tcp: false, client);
                     }
+                }
+                else if (_kernel is not null && socket.KernelNetwork != 0 && _processor.LastingRecord is { IsEmpty: false } record)
+                {
+                    _kernel.Learn(version, socket.KernelNetwork, _processor.Query.Type, _processor.Query.Name, record);
                 }
             }
             else

@@ -58,15 +58,18 @@ internal sealed class NetworkView
     /// <summary>What readers search. Read it once per query and keep it alive.</summary>
     public AnswerTable Table => Volatile.Read(ref _table);
 
-    public void Apply(DnsNetwork network)
+    /// <returns>Names, without the root octet, that were answered otherwise before; those of an empty network were not answered at all.</returns>
+    public IReadOnlyList<byte[]> Apply(DnsNetwork network)
     {
         if (ReferenceEquals(network, Network))
-            return;
+            return [];
+        var changed = new List<byte[]>();
         if (Network.Services.Count == 0 && Network.Endpoints.Count == 0)
             Load(network);
         else
-            Update(network);
+            Update(network, changed);
         Network = network;
+        return changed;
     }
 
     private void Load(DnsNetwork network)
@@ -122,7 +125,7 @@ internal sealed class NetworkView
         building = sink.Table;
     }
 
-    private void Update(DnsNetwork network)
+    private void Update(DnsNetwork network, List<byte[]> changed)
     {
         var touched = new Dictionary<string, Touched>();
         var freed = new List<int>();
@@ -138,7 +141,12 @@ internal sealed class NetworkView
 
         var table = _table;
         foreach (var (text, change) in touched)
-            Publish(Encoding.Latin1.GetBytes(text), text, change, ref table);
+        {
+            var name = Encoding.Latin1.GetBytes(text);
+            if (Publish(name, text, change, ref table))
+                changed.Add(name);
+        }
+
         foreach (var owner in freed)
             _freeOwners.Push(owner);
         if (table.GarbageBytes > 4096 && table.GarbageBytes > table.UsedBytes / 2)
@@ -177,8 +185,8 @@ internal sealed class NetworkView
         _contributions.EnumerateEndpoint(endpoint, service, ref sink);
     }
 
-    /// <summary>Brings one name to its final content.</summary>
-    private unsafe void Publish(byte[] name, string text, Touched change, ref AnswerTable table)
+    /// <summary>Brings one name to its final content; false when it has it already.</summary>
+    private unsafe bool Publish(byte[] name, string text, Touched change, ref AnswerTable table)
     {
         var hash = NameHash.Compute(name);
         var sole = true;
@@ -191,16 +199,9 @@ internal sealed class NetworkView
         }
 
         if (!sole)
-        {
-            RecomputeShared(name, text, change.New, ref table);
-            return;
-        }
-
+            return RecomputeShared(name, text, change.New, ref table);
         if (change.New.Count == 0)
-        {
-            table.Remove(name, hash);
-            return;
-        }
+            return table.Remove(name, hash);
 
         _records.Clear();
         foreach (var (owner, contribution) in change.New)
@@ -208,11 +209,11 @@ internal sealed class NetworkView
         var merged = change.New.Count > 1;
         if (merged)
             _shared[text] = change.New.Select(n => n.Owner).Distinct().ToList();
-        Put(name, hash, change.New[0].Owner, merged, ref table);
+        return Replace(name, hash, change.New[0].Owner, merged, ref table);
     }
 
     /// <summary>Recollects a name from every owner that may contribute to it.</summary>
-    private unsafe void RecomputeShared(byte[] name, string text, List<(int Owner, Contribution Contribution)> added, ref AnswerTable table)
+    private unsafe bool RecomputeShared(byte[] name, string text, List<(int Owner, Contribution Contribution)> added, ref AnswerTable table)
     {
         var hash = NameHash.Compute(name);
         var owners = _shared.TryGetValue(text, out var known) ? known : [];
@@ -247,15 +248,26 @@ internal sealed class NetworkView
             _shared[text] = contributing;
         else
             _shared.Remove(text);
-        if (contributions == 0)
-            table.Remove(name, hash);
-        else
-            Put(name, hash, contributing[0], contributions > 1, ref table);
+        return contributions == 0 ? table.Remove(name, hash) : Replace(name, hash, contributing[0], contributions > 1, ref table);
     }
 
-    private void Put(ReadOnlySpan<byte> name, uint hash, int owner, bool merged, ref AnswerTable table)
+    /// <summary>Most changes of a service leave most of its names as they are.</summary>
+    private unsafe bool Replace(byte[] name, uint hash, int owner, bool merged, ref AnswerTable table)
     {
         var entry = _records.Encode(name, owner, merged, _ttl);
+        fixed (byte* p = name)
+        {
+            var existing = table.Find(p, name.Length, hash);
+            if (existing != null && Entry.Span(existing).SequenceEqual(entry))
+                return false;
+        }
+
+        Put(entry, hash, ref table);
+        return true;
+    }
+
+    private static void Put(ReadOnlySpan<byte> entry, uint hash, ref AnswerTable table)
+    {
         if (table.TryPut(entry, hash))
             return;
         table = table.CopyTo(entry.Length + 8);
@@ -362,7 +374,7 @@ internal sealed class NetworkView
 
             view._records.Clear();
             view._contributions.Collect(owner, contribution, view._records);
-            view.Put(name, hash, id, merged: false, ref Table);
+            Put(view._records.Encode(name, id, merged: false, view._ttl), hash, ref Table);
         }
     }
 

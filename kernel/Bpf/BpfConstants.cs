@@ -88,7 +88,14 @@ public enum BpfHelper
     /// <summary>CLOCK_MONOTONIC in ns.</summary>
     KtimeGetNs = 5,
     GetPseudoRandom32 = 7,
+    SocketBufferStoreBytes = 9,
+
+    /// <summary>tc: where the packet goes when the program returns what this gave.</summary>
+    Redirect = 23,
     SocketBufferLoadBytes = 26,
+
+    /// <summary>tc: makes the packet longer (by octets of 0) or shorter.</summary>
+    SocketBufferChangeTail = 38,
     GetSocketCookie = 46,
     SocketStorageGet = 107,
     SocketStorageDelete = 108,

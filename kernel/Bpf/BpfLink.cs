@@ -1,3 +1,5 @@
+using Microsoft.Win32.SafeHandles;
+
 namespace OverlayNet.Kernel.Bpf;
 
 /// <summary>What a link holds attached, and where.</summary>
@@ -16,6 +18,15 @@ public sealed class BpfLink : BpfObject
 
     internal BpfLink(int fd, string name) : base(fd, name)
     {
+    }
+
+    /// <summary>Takes over the descriptor of a link that another process made; the handle given is of no use afterwards.</summary>
+    /// <param name="name">For errors.</param>
+    public static BpfLink Adopt(SafeFileHandle descriptor, string name)
+    {
+        var fd = (int)descriptor.DangerousGetHandle();
+        descriptor.SetHandleAsInvalid();
+        return new BpfLink(fd, name);
     }
 
     /// <exception cref="KernelException">The kernel refused.</exception>

@@ -1,0 +1,532 @@
+using OverlayNet.Kernel.Bpf;
+using static OverlayNet.Kernel.Bpf.BpfRegister;
+
+namespace OverlayNet.Dns.InKernel;
+
+/// <summary>
+/// The program that answers queries where they arrive, at tc's ingress hook of the device that has a listener's address:
+/// a query for one of the <see cref="AnswerMaps.Answers"/> becomes its answer and leaves by the same device; everything
+/// else passes on to the daemon's socket untouched. It takes plain queries only: one question, no record but an OPT of
+/// version 0 without options (RFC 6891), a UDP datagram in one piece, no IP options.
+/// </summary>
+/// <remarks>
+/// r6 is the context (struct __sk_buff, linux/bpf.h), r7 the octets of the name, r8 the record found, r9 whether there is
+/// an OPT. The frame holds the packet's head so that the IP header is aligned, the keys and the answer.
+/// </remarks>
+internal sealed class AnswerProgram
+{
+    private const int ContextLength = 0, ContextProtocol = 16, ContextInterface = 40;
+    private const int Ethernet = 14, Ip4Length = 20, Ip6Length = 40, UdpLength = 8, HeaderLength = 12, QuestionTail = 4, OptLength = 11;
+    private const int Udp = 17, TimeToLive = 64;
+
+    // The frame, downwards from r10.
+    private const int Ip = -64, Packet = Ip - Ethernet, Key = -160, Name = Key + AnswerKey.NameAt, Listener = -184, Client = -200, Window = -216,
+        Tail = -232, Answer = -272, FrameEnd = Answer;
+
+    private const byte Qr = 0x80, Aa = 0x04, Rd = 0x01, Ra = 0x80, Cd = 0x10, DnssecOk = 0x80;
+
+    private readonly BpfAssembler b = new();
+    private readonly BpfLabel pass = new("pass");
+    private readonly BpfLabel left = new("left to the daemon");
+    private readonly BpfLabel drop = new("drop");
+    private readonly AnswerMaps maps;
+    private readonly int queriesPerSecond;
+
+    private AnswerProgram(AnswerMaps maps, int queriesPerSecond) => (this.maps, this.queriesPerSecond) = (maps, queriesPerSecond);
+
+    /// <param name="attachment">Number of the device in <see cref="AnswerMaps.Listeners"/>.</param>
+    /// <param name="port">Port asked at, host order.</param>
+    /// <param name="queriesPerSecond">Of one client; what is beyond is left to the daemon. 0: no limit.</param>
+    public static BpfInstruction[] Build(AnswerMaps maps, uint attachment, int port, int queriesPerSecond)
+    {
+        var program = new AnswerProgram(maps, queriesPerSecond);
+        program.Write(attachment, port);
+        return program.b.Assemble();
+    }
+
+    private void Write(uint attachment, int port)
+    {
+        var ip6 = new BpfLabel("ip6");
+        b.Move(R6, R1);
+        b.Load(BpfSize.Word, R1, R6, ContextProtocol);
+        b.NetworkOrder(R1, 16);
+        b.JumpIf(BpfCondition.Equal, R1, 0x86dd, ip6);
+        b.JumpIf(BpfCondition.NotEqual, R1, 0x0800, pass);
+        Family(six: false, attachment, port);
+        b.Mark(ip6);
+        Family(six: true, attachment, port);
+
+        b.Mark(left);
+        Count(AnswerCounters.PassedAt);
+        b.Mark(pass);
+        b.Move(R0, BpfVerdict.Next);
+        b.Exit();
+        b.Mark(drop);
+        b.Move(R0, BpfVerdict.Drop);
+        b.Exit();
+    }
+
+    private void Family(bool six, uint attachment, int port)
+    {
+        var udp = Ip + (six ? Ip6Length : Ip4Length);
+        var head = Ethernet + (six ? Ip6Length : Ip4Length) + UdpLength + HeaderLength;
+        ReadHead(six, udp, head, port);
+        FindNetwork(six, attachment);
+        ReadQuestion(udp, head);
+        LowerName();
+        FindRecord();
+        Limit(six);
+        Checksum(six, udp);
+        WriteAnswer(udp);
+        WriteHead(six, udp, head);
+        Send(head);
+    }
+
+    /// <summary>The headers into the frame; passes whatever is not a query of the plain kind to the port.</summary>
+    private void ReadHead(bool six, int udp, int head, int port)
+    {
+        var dns = udp + UdpLength;
+        b.Move(R1, R6);
+        b.Move(R2, 0);
+        FrameAddress(R3, Packet);
+        b.Move(R4, head);
+        b.Call(BpfHelper.SocketBufferLoadBytes);
+        b.JumpIf(BpfCondition.NotEqual, R0, 0, pass);
+
+        b.Load(BpfSize.Half, R1, Frame, udp + 2);
+        b.JumpIf(BpfCondition.NotEqual, R1, Swapped(port), pass);
+        b.Load(BpfSize.Byte, R1, Frame, Ip + (six ? 6 : 9));
+        b.JumpIf(BpfCondition.NotEqual, R1, Udp, pass);
+        if (!six)
+        {
+            b.Load(BpfSize.Byte, R1, Frame, Ip);
+            b.JumpIf(BpfCondition.NotEqual, R1, 0x45, pass);
+            // Neither a fragment nor one with others to come.
+            b.Load(BpfSize.Half, R1, Frame, Ip + 6);
+            b.JumpIf(BpfCondition.AnyBit, R1, Swapped(0x3fff), pass);
+        }
+
+        // The lengths of frame, IP and UDP agree: r7 is that of the UDP datagram.
+        b.Load(BpfSize.Half, R7, Frame, udp + 4);
+        b.NetworkOrder(R7, 16);
+        b.Load(BpfSize.Half, R1, Frame, Ip + (six ? 4 : 2));
+        b.NetworkOrder(R1, 16);
+        if (!six)
+            b.Alu(BpfArithmetic.Subtract, R1, Ip4Length);
+        b.JumpIf(BpfCondition.NotEqual, R1, R7, pass);
+        b.Load(BpfSize.Word, R2, R6, ContextLength);
+        b.Alu(BpfArithmetic.Subtract, R2, Ethernet + (six ? Ip6Length : Ip4Length));
+        b.JumpIf(BpfCondition.NotEqual, R1, R2, pass);
+
+        // A query: no flag but RD in the first octet, one question, nothing else but perhaps one additional record.
+        b.Load(BpfSize.Byte, R1, Frame, dns + 2);
+        b.JumpIf(BpfCondition.AnyBit, R1, 0xff & ~Rd, pass);
+        b.Load(BpfSize.Word, R1, Frame, dns + 4);
+        b.JumpIf(BpfCondition.NotEqual, R1, Swapped(1), pass);
+        b.Load(BpfSize.Word, R9, Frame, dns + 8);
+        b.Alu(BpfArithmetic.ShiftRight, R9, 24);
+        b.JumpIf(BpfCondition.Greater, R9, 1, pass);
+        b.Load(BpfSize.Half, R1, Frame, dns + 8);
+        b.JumpIf(BpfCondition.NotEqual, R1, 0, pass);
+        b.Load(BpfSize.Byte, R1, Frame, dns + 10);
+        b.JumpIf(BpfCondition.NotEqual, R1, 0, pass);
+    }
+
+    /// <summary>The network whose listener was asked, into the key; passes what goes elsewhere.</summary>
+    private void FindNetwork(bool six, uint attachment)
+    {
+        b.Store(BpfSize.Word, Frame, Listener, (int)attachment);
+        b.Store(BpfSize.Word, Frame, Listener + 4, 0);
+        CopyAddress(six, Listener + ListenerKey.AddressAt, Ip + (six ? 24 : 16));
+        b.LoadMap(R1, maps.Listeners.Fd);
+        FrameAddress(R2, Listener);
+        b.Call(BpfHelper.MapLookup);
+        b.JumpIf(BpfCondition.Equal, R0, 0, pass);
+        b.Load(BpfSize.Word, R1, R0, 0);
+        b.Store(BpfSize.Word, Frame, Key + AnswerKey.NetworkAt, R1);
+    }
+
+    /// <summary>
+    /// The name and what follows it. Its length is what the datagram leaves for it: should the name end sooner, the key
+    /// is none that was ever put in, for those hold whole names with their lengths.
+    /// </summary>
+    private void ReadQuestion(int udp, int head)
+    {
+        BpfLabel plain = new("no OPT"), read = new("question read");
+        b.Alu(BpfArithmetic.Subtract, R7, UdpLength + HeaderLength + QuestionTail);
+        b.JumpIf(BpfCondition.Equal, R9, 0, plain);
+        b.Alu(BpfArithmetic.Subtract, R7, OptLength);
+        b.Mark(plain);
+        b.JumpIf(BpfCondition.SignedLess, R7, 2, left);
+        b.JumpIf(BpfCondition.SignedGreater, R7, AnswerKey.NameRoom, left);
+
+        b.Store(BpfSize.Word, Frame, Key + AnswerKey.TypeAt, 0);
+        b.Store(BpfSize.Byte, Frame, Key + AnswerKey.LengthAt, R7);
+        for (var at = 0; at < AnswerKey.NameRoom; at += 8)
+            b.Store(BpfSize.Double, Frame, Name + at, 0);
+        b.Move(R1, R6);
+        b.Move(R2, head);
+        FrameAddress(R3, Name);
+        b.Move(R4, R7);
+        b.Call(BpfHelper.SocketBufferLoadBytes);
+        b.JumpIf(BpfCondition.NotEqual, R0, 0, left);
+
+        BpfLabel opt = new("OPT");
+        b.Store(BpfSize.Double, Frame, Tail, 0);
+        b.Store(BpfSize.Double, Frame, Tail + 8, 0);
+        b.Move(R1, R6);
+        b.Move(R2, R7);
+        b.Alu(BpfArithmetic.Add, R2, head);
+        FrameAddress(R3, Tail);
+        b.JumpIf(BpfCondition.NotEqual, R9, 0, opt);
+        b.Move(R4, QuestionTail);
+        b.Call(BpfHelper.SocketBufferLoadBytes);
+        b.JumpIf(BpfCondition.NotEqual, R0, 0, left);
+        b.Jump(read);
+
+        // Owner the root, type 41; the size is of no matter, answers are smaller than any; version 0; no options.
+        b.Mark(opt);
+        b.Move(R4, QuestionTail + OptLength);
+        b.Call(BpfHelper.SocketBufferLoadBytes);
+        b.JumpIf(BpfCondition.NotEqual, R0, 0, left);
+        Expect(Tail + 4, 0);
+        Expect(Tail + 5, 0);
+        Expect(Tail + 6, (int)RrType.OPT);
+        Expect(Tail + 10, 0);
+        Expect(Tail + 13, 0);
+        Expect(Tail + 14, 0);
+
+        // Class IN, a type of one octet: A or AAAA, for others are never put in.
+        b.Mark(read);
+        Expect(Tail, 0);
+        Expect(Tail + 2, 0);
+        Expect(Tail + 3, 1);
+        b.Load(BpfSize.Byte, R1, Frame, Tail + 1);
+        b.Store(BpfSize.Byte, Frame, Key + AnswerKey.TypeAt, R1);
+
+        void Expect(int at, int value)
+        {
+            b.Load(BpfSize.Byte, R1, Frame, at);
+            b.JumpIf(BpfCondition.NotEqual, R1, value, left);
+        }
+    }
+
+    /// <summary>
+    /// Lower-cases the name, eight octets at a time; length octets are at most 63 and no letter is. In each octet without
+    /// its upper bit, adding 63 sets that bit from 'A' on, adding 37 from 'Z' + 1 on.
+    /// </summary>
+    private void LowerName()
+    {
+        var done = new BpfLabel("lower case");
+        b.MoveLong(R1, 0x7f7f7f7f7f7f7f7f);
+        b.MoveLong(R2, 0x3f3f3f3f3f3f3f3f);
+        b.MoveLong(R3, 0x2525252525252525);
+        b.MoveLong(R4, 0x8080808080808080);
+        for (var at = 0; at < AnswerKey.NameRoom; at += 8)
+        {
+            if (at > 0)
+                b.JumpIf(BpfCondition.LessOrEqual, R7, at, done);
+            b.Load(BpfSize.Double, R5, Frame, Name + at);
+            b.Move(R0, R5);
+            b.Alu(BpfArithmetic.And, R0, R1);
+            b.Move(R8, R0);
+            b.Alu(BpfArithmetic.Add, R0, R2);
+            b.Alu(BpfArithmetic.Add, R8, R3);
+            b.Alu(BpfArithmetic.Xor, R0, R8);
+            // Octets above 127 are no letters.
+            b.Move(R8, R5);
+            b.Alu(BpfArithmetic.Xor, R8, -1);
+            b.Alu(BpfArithmetic.And, R0, R8);
+            b.Alu(BpfArithmetic.And, R0, R4);
+            b.Alu(BpfArithmetic.ShiftRight, R0, 2);
+            b.Alu(BpfArithmetic.Or, R5, R0);
+            b.Store(BpfSize.Double, Frame, Name + at, R5);
+        }
+
+        b.Mark(done);
+    }
+
+    private void FindRecord()
+    {
+        b.LoadMap(R1, maps.Answers.Fd);
+        FrameAddress(R2, Key);
+        b.Call(BpfHelper.MapLookup);
+        b.JumpIf(BpfCondition.Equal, R0, 0, left);
+        b.Move(R8, R0);
+    }
+
+    /// <summary>A client that asked more than its share in this second is left to the daemon, which has a limit of its own and slips.</summary>
+    private void Limit(bool six)
+    {
+        if (queriesPerSecond <= 0)
+            return;
+        BpfLabel known = new("known client"), same = new("same window"), within = new("within its share");
+        CopyAddress(six, Client, Ip + (six ? 8 : 12));
+        b.Call(BpfHelper.KtimeGetCoarseNs);
+        b.Alu(BpfArithmetic.ShiftRight, R0, 30);
+        b.Store(BpfSize.Double, Frame, Window + ClientWindow.WindowAt, R0);
+        b.LoadMap(R1, maps.Clients.Fd);
+        FrameAddress(R2, Client);
+        b.Call(BpfHelper.MapLookup);
+        b.JumpIf(BpfCondition.NotEqual, R0, 0, known);
+        b.Store(BpfSize.Double, Frame, Window + ClientWindow.CountAt, 1);
+        b.LoadMap(R1, maps.Clients.Fd);
+        FrameAddress(R2, Client);
+        FrameAddress(R3, Window);
+        b.Move(R4, 0);
+        b.Call(BpfHelper.MapUpdate);
+        b.Jump(within);
+
+        b.Mark(known);
+        b.Load(BpfSize.Double, R1, Frame, Window + ClientWindow.WindowAt);
+        b.Load(BpfSize.Double, R2, R0, ClientWindow.WindowAt);
+        b.JumpIf(BpfCondition.Equal, R1, R2, same);
+        b.Store(BpfSize.Double, R0, ClientWindow.WindowAt, R1);
+        b.Store(BpfSize.Double, R0, ClientWindow.CountAt, 0);
+        b.Mark(same);
+        b.Load(BpfSize.Double, R1, R0, ClientWindow.CountAt);
+        b.Alu(BpfArithmetic.Add, R1, 1);
+        b.Store(BpfSize.Double, R0, ClientWindow.CountAt, R1);
+        b.JumpIf(BpfCondition.LessOrEqual, R1, queriesPerSecond, within);
+        Count(AnswerCounters.LimitedAt);
+        b.Jump(left);
+        b.Mark(within);
+    }
+
+    /// <summary>
+    /// Prepares the UDP checksum. A datagram that never left this machine has none yet: the field holds the pseudo
+    /// header's sum (RFC 768), for whoever completes it (CHECKSUM_PARTIAL, linux/skbuff.h). It is kept so, for the
+    /// answer's length. One that has a whole checksum is answered without over IPv4 and left to the daemon over IPv6,
+    /// which knows no datagrams without (RFC 8200 section 8.1). The pseudo header's sum without the length takes the
+    /// key's place in the frame, which nobody needs any more; 0: no checksum.
+    /// </summary>
+    private void Checksum(bool six, int udp)
+    {
+        BpfLabel partial = new("partial"), known = new("checksum known");
+        b.Move(R3, 0);
+        for (var at = six ? 8 : 12; at < (six ? Ip6Length : Ip4Length); at += 4)
+        {
+            b.Load(BpfSize.Word, R1, Frame, Ip + at);
+            b.Alu(BpfArithmetic.Add, R3, R1);
+        }
+
+        b.Alu(BpfArithmetic.Add, R3, Swapped(Udp));
+        b.Move(R4, R3);
+        b.Load(BpfSize.Half, R1, Frame, udp + 4);
+        b.Alu(BpfArithmetic.Add, R4, R1);
+        Fold(R4);
+        b.Load(BpfSize.Half, R1, Frame, udp + 6);
+        b.JumpIf(BpfCondition.Equal, R1, R4, partial);
+        if (six)
+        {
+            b.Jump(left);
+        }
+        else
+        {
+            b.Store(BpfSize.Double, Frame, Key, 0);
+            b.Jump(known);
+        }
+
+        b.Mark(partial);
+        b.Store(BpfSize.Double, Frame, Key, R3);
+        b.Mark(known);
+    }
+
+    /// <summary>The record and the OPT into the frame; r7 becomes the question's end within the message, r8 the octets added, without the OPT's.</summary>
+    private void WriteAnswer(int udp)
+    {
+        BpfLabel four = new("A"), sized = new("size known");
+        for (var at = 0; at < Tail - FrameEnd; at += 8)
+            b.Store(BpfSize.Double, Frame, FrameEnd + at, 0);
+        for (var at = 0; at < AnswerRecord.Size; at += 8)
+        {
+            b.Load(BpfSize.Double, R1, R8, at);
+            b.Store(BpfSize.Double, Frame, Answer + at, R1);
+        }
+
+        b.Load(BpfSize.Byte, R1, Frame, Tail + 1);
+        b.JumpIf(BpfCondition.Equal, R1, (int)RrType.A, four);
+        b.Move(R8, AnswerRecord.Ipv6Record);
+        WriteOpt(AnswerRecord.Ipv6Record);
+        b.Jump(sized);
+        b.Mark(four);
+        b.Move(R8, AnswerRecord.Ipv4Record);
+        WriteOpt(AnswerRecord.Ipv4Record);
+        b.Mark(sized);
+
+        void WriteOpt(int at)
+        {
+            b.Store(BpfSize.Byte, Frame, Answer + at, 0);
+            b.Store(BpfSize.Byte, Frame, Answer + at + 1, 0);
+            b.Store(BpfSize.Byte, Frame, Answer + at + 2, (int)RrType.OPT);
+            b.Store(BpfSize.Byte, Frame, Answer + at + 3, Limits.EdnsUdp >> 8);
+            b.Store(BpfSize.Byte, Frame, Answer + at + 4, Limits.EdnsUdp & 0xff);
+            b.Store(BpfSize.Byte, Frame, Answer + at + 5, 0);
+            b.Store(BpfSize.Byte, Frame, Answer + at + 6, 0);
+            b.Load(BpfSize.Byte, R1, Frame, Tail + 11);
+            b.Alu(BpfArithmetic.And, R1, DnssecOk);
+            b.Store(BpfSize.Byte, Frame, Answer + at + 7, R1);
+            b.Store(BpfSize.Byte, Frame, Answer + at + 8, 0);
+            b.Store(BpfSize.Byte, Frame, Answer + at + 9, 0);
+            b.Store(BpfSize.Byte, Frame, Answer + at + 10, 0);
+        }
+    }
+
+    /// <summary>The head of the answer: everything that has a direction turned round, lengths and checksums for what is added.</summary>
+    private void WriteHead(bool six, int udp, int head)
+    {
+        var dns = udp + UdpLength;
+        for (var at = 0; at < 6; at += 2)
+            Swap(BpfSize.Half, Packet + at, Packet + 6 + at);
+        var (source, destination, width) = six ? (8, 24, 16) : (12, 16, 4);
+        for (var at = 0; at < width; at += 4)
+            Swap(BpfSize.Word, Ip + source + at, Ip + destination + at);
+        Swap(BpfSize.Half, udp, udp + 2);
+        Grow(Ip + (six ? 4 : 2));
+        Grow(udp + 4);
+        b.Store(BpfSize.Byte, Frame, Ip + (six ? 7 : 8), TimeToLive);
+        if (!six)
+        {
+            b.Store(BpfSize.Half, Frame, Ip + 10, 0);
+            b.Move(R3, 0);
+            for (var at = 0; at < Ip4Length; at += 4)
+            {
+                b.Load(BpfSize.Word, R1, Frame, Ip + at);
+                b.Alu(BpfArithmetic.Add, R3, R1);
+            }
+
+            Fold(R3);
+            b.Alu(BpfArithmetic.Xor, R3, 0xffff);
+            b.Store(BpfSize.Half, Frame, Ip + 10, R3);
+        }
+
+        var whole = new BpfLabel("no checksum");
+        b.Load(BpfSize.Double, R3, Frame, Key);
+        b.JumpIf(BpfCondition.Equal, R3, 0, whole);
+        b.Load(BpfSize.Half, R1, Frame, udp + 4);
+        b.Alu(BpfArithmetic.Add, R3, R1);
+        Fold(R3);
+        b.Mark(whole);
+        b.Store(BpfSize.Half, Frame, udp + 6, R3);
+
+        b.Load(BpfSize.Byte, R1, Frame, dns + 2);
+        b.Alu(BpfArithmetic.And, R1, Rd);
+        b.Alu(BpfArithmetic.Or, R1, Qr | Aa);
+        b.Store(BpfSize.Byte, Frame, dns + 2, R1);
+        b.Load(BpfSize.Byte, R1, Frame, dns + 3);
+        b.Alu(BpfArithmetic.And, R1, Cd);
+        b.Alu(BpfArithmetic.Or, R1, Ra);
+        b.Store(BpfSize.Byte, Frame, dns + 3, R1);
+        b.Store(BpfSize.Half, Frame, dns + 6, Swapped(1));
+
+        void Swap(BpfSize size, int first, int second)
+        {
+            b.Load(size, R1, Frame, first);
+            b.Load(size, R2, Frame, second);
+            b.Store(size, Frame, first, R2);
+            b.Store(size, Frame, second, R1);
+        }
+
+        void Grow(int at)
+        {
+            b.Load(BpfSize.Half, R1, Frame, at);
+            b.NetworkOrder(R1, 16);
+            b.Alu(BpfArithmetic.Add, R1, R8);
+            b.NetworkOrder(R1, 16);
+            b.Store(BpfSize.Half, Frame, at, R1);
+        }
+    }
+
+    private void Send(int head)
+    {
+        BpfLabel counted = new("counted"), plain = new("without OPT");
+        b.Move(R1, R6);
+        b.Load(BpfSize.Word, R2, R6, ContextLength);
+        b.Alu(BpfArithmetic.Add, R2, R8);
+        b.Move(R3, 0);
+        b.Call(BpfHelper.SocketBufferChangeTail);
+        b.JumpIf(BpfCondition.NotEqual, R0, 0, left);
+
+        b.Move(R1, R6);
+        b.Move(R2, 0);
+        FrameAddress(R3, Packet);
+        b.Move(R4, head);
+        b.Move(R5, 0);
+        b.Call(BpfHelper.SocketBufferStoreBytes);
+        b.JumpIf(BpfCondition.NotEqual, R0, 0, drop);
+
+        b.Move(R1, R6);
+        b.Move(R2, R7);
+        b.Alu(BpfArithmetic.Add, R2, head + QuestionTail);
+        FrameAddress(R3, Answer);
+        b.Move(R4, R8);
+        b.Move(R5, 0);
+        b.JumpIf(BpfCondition.Equal, R9, 0, plain);
+        b.Alu(BpfArithmetic.Add, R4, OptLength);
+        b.Mark(plain);
+        b.Call(BpfHelper.SocketBufferStoreBytes);
+        b.JumpIf(BpfCondition.NotEqual, R0, 0, drop);
+
+        Count(AnswerCounters.AnsweredAt);
+        b.JumpIf(BpfCondition.Equal, R9, 0, counted);
+        Count(AnswerCounters.EdnsAt);
+        b.Mark(counted);
+        b.Load(BpfSize.Word, R1, R6, ContextInterface);
+        b.Move(R2, 0);
+        b.Call(BpfHelper.Redirect);
+        b.Exit();
+    }
+
+    /// <summary>An address of the packet's head as 16 octets.</summary>
+    private void CopyAddress(bool six, int to, int from)
+    {
+        if (six)
+        {
+            for (var at = 0; at < 16; at += 4)
+            {
+                b.Load(BpfSize.Word, R1, Frame, from + at);
+                b.Store(BpfSize.Word, Frame, to + at, R1);
+            }
+
+            return;
+        }
+
+        b.Store(BpfSize.Double, Frame, to, 0);
+        b.Store(BpfSize.Word, Frame, to + 8, unchecked((int)0xffff0000));
+        b.Load(BpfSize.Word, R1, Frame, from);
+        b.Store(BpfSize.Word, Frame, to + 12, R1);
+    }
+
+    /// <summary>Folds a sum of words into 16 bits with end-around carry (RFC 1071), whatever the byte order.</summary>
+    private void Fold(BpfRegister register)
+    {
+        // A sum of ten words has 36 bits: once to 32 or little more, three times to 16.
+        var scratch = register == R1 ? R2 : R1;
+        foreach (var (mask, shift) in new[] { (0, 32), (0xffff, 16), (0xffff, 16), (0xffff, 16) })
+        {
+            b.Move(scratch, register);
+            b.Alu(BpfArithmetic.ShiftRight, scratch, shift);
+            if (mask != 0)
+                b.Alu(BpfArithmetic.And, register, mask);
+            else
+                b.Alu32(BpfArithmetic.Move, register, register);
+            b.Alu(BpfArithmetic.Add, register, scratch);
+        }
+    }
+
+    private void Count(int counter)
+    {
+        b.LoadMapValue(R1, maps.Counters.Fd, counter);
+        b.Move(R2, 1);
+        b.AtomicAdd(BpfSize.Double, R1, 0, R2);
+    }
+
+    private void FrameAddress(BpfRegister register, int at)
+    {
+        b.Move(register, Frame);
+        b.Alu(BpfArithmetic.Add, register, at);
+    }
+
+    /// <summary>A 16-bit number in network order, as a little-endian load sees it.</summary>
+    private static int Swapped(int value) => (value & 0xff) << 8 | value >> 8;
+}

@@ -1,0 +1,287 @@
+using System.Net;
+using System.Runtime.CompilerServices;
+using Microsoft.Win32.SafeHandles;
+using OverlayNet.Kernel;
+using OverlayNet.Kernel.Bpf;
+
+namespace OverlayNet.Dns.InKernel;
+
+/// <summary>What the kernel answered and holds.</summary>
+/// <param name="Answered">Queries answered there since the programs were loaded.</param>
+/// <param name="Edns">Of these, those with EDNS.</param>
+/// <param name="Passed">UDP queries to a listener that were left to the daemon.</param>
+/// <param name="Limited">Of these, those of clients that ask too much.</param>
+/// <param name="Names">Questions that are answered there now.</param>
+/// <param name="Devices">Devices the programs are attached to.</param>
+public sealed record KernelAnswerCounts(long Answered, long Edns, long Passed, long Limited, int Names, int Devices);
+
+/// <summary>
+/// Answers given by the kernel, where the query arrives, to questions that the server answered before: one address that
+/// is the same for all of a network's clients. Each is put in when the server first gives it, and taken out before the
+/// server's <see cref="DnsServer.Apply"/> that changes it returns. The programs hold the maps, so answers go on for as
+/// long as somebody keeps the links that <see cref="Attach"/> gives, whether or not this process lives.
+/// </summary>
+public sealed class KernelAnswers : IDisposable
+{
+    /// <summary>Of the loopback device in every namespace (net/core/dev.c).</summary>
+    private const int LoopbackIndex = 1;
+
+    /// <summary>A table that fills sooner after it was emptied is left as it is: more is asked than it can hold.</summary>
+    private static readonly TimeSpan emptyAgainAfter = TimeSpan.FromSeconds(10);
+
+    private readonly Lock _lock = new();
+    private readonly int _queriesPerSecond;
+    private readonly TimeProvider _time;
+    private readonly AnswerMaps _maps;
+    private readonly HashSet<AnswerKey> _known = [];
+    private readonly Dictionary<string, uint> _networks = [];
+    private readonly Dictionary<string, Attachment> _attachments = [];
+    private uint _lastAttachment;
+    private long _emptiedAt;
+    private int _version;
+
+    private sealed class Attachment(uint number, string networkId)
+    {
+        public uint Number { get; } = number;
+
+        public string NetworkId { get; } = networkId;
+
+        public HashSet<IPAddress> Addresses { get; set; } = [];
+
+        public BpfLink? Link { get; set; }
+    }
+
+    /// <param name="queriesPerSecond">Of one client; what is beyond is left to the server. 0: no limit.</param>
+    /// <exception cref="KernelException">This kernel cannot: the message says what it refused.</exception>
+    public KernelAnswers(int queriesPerSecond, TimeProvider? time = null)
+    {
+        _queriesPerSecond = queriesPerSecond;
+        _time = time ?? TimeProvider.System;
+        _maps = AnswerMaps.Create();
+        try
+        {
+            // The verifier's opinion, and the hook's, before anything depends on them.
+            NetworkNamespace.RunInNew(() =>
+            {
+                using var program = Load(0, 53);
+                using var link = BpfLink.AttachTcx(program, LoopbackIndex, BpfAttachType.TcxIngress);
+            });
+        }
+        catch
+        {
+            _maps.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Changes whenever something was taken out. Read it before an answer is made that is to be put in.</summary>
+    internal int Version => Volatile.Read(ref _version);
+
+    public KernelAnswerCounts Counts
+    {
+        get
+        {
+            ref var counted = ref _maps.Counted[0];
+            lock (_lock)
+            {
+                return new KernelAnswerCounts(
+                    Volatile.Read(ref counted.Answered), Volatile.Read(ref counted.Edns), Volatile.Read(ref counted.Passed), Volatile.Read(ref counted.Limited),
+                    _known.Count, _attachments.Values.Count(attachment => attachment.Link is not null));
+            }
+        }
+    }
+
+    /// <summary>
+    /// Answers queries that arrive at a device of the calling thread's network namespace, for a network's listeners; called
+    /// again, mends what was detached and takes another set of addresses.
+    /// </summary>
+    /// <param name="id">Name for <see cref="Detach"/> and <see cref="LinkOf"/>.</param>
+    /// <param name="networkId">Whose clients ask there.</param>
+    /// <param name="interfaceIndex">An Ethernet device, or loopback.</param>
+    /// <param name="addresses">Those of the listeners.</param>
+    /// <param name="port">Theirs, host order.</param>
+    /// <param name="inherited">A link of an earlier process, whose program is replaced; null: none.</param>
+    /// <returns>True when the link is a new one.</returns>
+    /// <exception cref="KernelException">The kernel refused: no such device, or one without TCX (Linux 6.6).</exception>
+    public bool Attach(string id, string networkId, int interfaceIndex, IReadOnlyCollection<IPAddress> addresses, int port, BpfLink? inherited = null)
+    {
+        lock (_lock)
+        {
+            if (!_attachments.TryGetValue(id, out var attachment))
+                attachment = new Attachment(++_lastAttachment, networkId);
+            var network = NumberOf(networkId);
+            foreach (var address in addresses.Except(attachment.Addresses))
+                _maps.Listeners.Set(ListenerKey.Of(attachment.Number, address), network);
+            foreach (var address in attachment.Addresses.Except(addresses))
+                _maps.Listeners.Remove(ListenerKey.Of(attachment.Number, address));
+            attachment.Addresses = [.. addresses];
+            _attachments[id] = attachment;
+
+            var link = attachment.Link;
+            if (link is not null && link.Describe().InterfaceIndex == interfaceIndex)
+            {
+                inherited?.Dispose();
+                return false;
+            }
+
+            link?.Dispose();
+            attachment.Link = null;
+            using var program = Load(attachment.Number, port);
+            if (inherited is not null && inherited.Describe().InterfaceIndex == interfaceIndex)
+            {
+                inherited.Replace(program);
+                attachment.Link = inherited;
+                return false;
+            }
+
+            inherited?.Dispose();
+            attachment.Link = BpfLink.AttachTcx(program, interfaceIndex, BpfAttachType.TcxIngress);
+            return true;
+        }
+    }
+
+    /// <summary>Whether a program answers for these addresses: nobody detached it, and its device is there.</summary>
+    public bool Holds(string id, IReadOnlyCollection<IPAddress> addresses)
+    {
+        lock (_lock)
+        {
+            return _attachments.TryGetValue(id, out var attachment) && attachment.Link is { } link
+                && attachment.Addresses.SetEquals(addresses) && link.Describe().InterfaceIndex != 0;
+        }
+    }
+
+    /// <summary>The descriptor of an attachment's link, for somebody who keeps it when this process ends; valid until it is detached.</summary>
+    /// <exception cref="ArgumentException">No such attachment.</exception>
+    public SafeFileHandle LinkOf(string id)
+    {
+        lock (_lock)
+        {
+            return _attachments.TryGetValue(id, out var attachment) && attachment.Link is { } link
+                ? new SafeFileHandle(link.Fd, ownsHandle: false)
+                : throw new ArgumentException($"Nothing is attached as '{id}'.", nameof(id));
+        }
+    }
+
+    /// <summary>Stops answering there. False: nothing was attached under that name.</summary>
+    public bool Detach(string id)
+    {
+        lock (_lock)
+        {
+            if (!_attachments.Remove(id, out var attachment))
+                return false;
+            if (attachment.Link is { } link)
+            {
+                link.Detach();
+                link.Dispose();
+            }
+
+            foreach (var address in attachment.Addresses)
+                _maps.Listeners.Remove(ListenerKey.Of(attachment.Number, address));
+            return true;
+        }
+    }
+
+    /// <summary>The number a network has in keys; the same for as long as this object lives.</summary>
+    internal uint NumberOf(string networkId)
+    {
+        lock (_lock)
+        {
+            if (!_networks.TryGetValue(networkId, out var number))
+                _networks[networkId] = number = (uint)_networks.Count + 1;
+            return number;
+        }
+    }
+
+    /// <summary>Puts an answer in, unless something was taken out since it was made.</summary>
+    /// <param name="version">What <see cref="Version"/> was before the answer was made.</param>
+    /// <param name="network">From <see cref="NumberOf"/>.</param>
+    /// <param name="type">A or AAAA.</param>
+    /// <param name="name">As asked, lower-case wire form with the root octet.</param>
+    /// <param name="record">16 or 28 octets.</param>
+    internal void Learn(int version, uint network, ushort type, ReadOnlySpan<byte> name, ReadOnlySpan<byte> record)
+    {
+        if (name.Length > AnswerKey.NameRoom || !_lock.TryEnter())
+            return;
+        try
+        {
+            if (version != _version || _attachments.Count == 0)
+                return;
+            var key = AnswerKey.Of(network, type, name);
+            if (_known.Count >= AnswerMaps.MostAnswers)
+            {
+                if (_time.GetElapsedTime(_emptiedAt) < emptyAgainAfter)
+                    return;
+                Empty();
+            }
+
+            if (!_known.Add(key))
+                return;
+            var value = default(AnswerRecord);
+            record.CopyTo(value);
+            _maps.Answers.Set(key, value);
+        }
+        catch (KernelException)
+        {
+            // No memory: the server goes on answering, and finds the key in nobody's way when it is taken out.
+        }
+        finally
+        {
+            _lock.Exit();
+        }
+    }
+
+    /// <summary>Takes names out, under all types.</summary>
+    internal void Forget(uint network, IReadOnlyCollection<byte[]> names)
+    {
+        if (names.Count == 0)
+            return;
+        lock (_lock)
+        {
+            Volatile.Write(ref _version, _version + 1);
+            var gone = new List<AnswerKey>();
+            foreach (var name in names)
+            {
+                if (name.Length > AnswerKey.NameRoom)
+                    continue;
+                foreach (var type in (ReadOnlySpan<ushort>)[(ushort)RrType.A, (ushort)RrType.AAAA])
+                {
+                    var key = AnswerKey.Of(network, type, name);
+                    if (_known.Remove(key))
+                        gone.Add(key);
+                }
+            }
+
+            _maps.Answers.RemoveAll<AnswerKey>(gone.ToArray());
+        }
+    }
+
+    /// <summary>Takes everything out.</summary>
+    internal void Clear()
+    {
+        lock (_lock)
+            Empty();
+    }
+
+    /// <summary>Closes what this process holds. Links that somebody else keeps go on answering.</summary>
+    public void Dispose()
+    {
+        lock (_lock)
+        {
+            foreach (var attachment in _attachments.Values)
+                attachment.Link?.Dispose();
+            _attachments.Clear();
+            _maps.Dispose();
+        }
+    }
+
+    private void Empty()
+    {
+        Volatile.Write(ref _version, _version + 1);
+        _maps.Answers.RemoveAll<AnswerKey>(_known.ToArray());
+        _known.Clear();
+        _emptiedAt = _time.GetTimestamp();
+    }
+
+    private BpfProgram Load(uint attachment, int port) => BpfProgram.Load(
+        BpfProgramType.SchedulerClassifier, "on.dns.answer", AnswerProgram.Build(_maps, attachment, port, _queriesPerSecond), BpfAttachType.TcxIngress);
+}
