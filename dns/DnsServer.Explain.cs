@@ -70,6 +70,7 @@ public sealed partial class DnsServer
             Answers = sections[0],
             Authority = sections[1],
             Additional = sections[2],
+            InKernel = networkId is not null && _kernel is { } kernel && kernel.Knows(kernel.NumberOf(networkId), (ushort)rrType, wireName),
         };
     }
 

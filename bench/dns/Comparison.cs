@@ -17,6 +17,8 @@ internal sealed class Comparison(string directory, int rounds, double seconds)
     public const string Ours = "overlaynet";
     public const string Echo = "C echo";
     public const string OursMany = "overlaynet, 500 sockets";
+    public const string OursManyInKernel = "overlaynet, 500, in kernel";
+    public const string OursInKernel = "overlaynet, in kernel";
     public const string EchoPaced = "C echo at 20k/s";
     public const string OursCache = "overlaynet, cache hits";
     public const string UnboundCache = "unbound, cache hits";
@@ -33,6 +35,8 @@ internal sealed class Comparison(string directory, int rounds, double seconds)
         ["unbound"] = 25305,
         ["dnsmasq"] = 25306,
         ["many"] = 25307,
+        ["kernel"] = 25311,
+        ["many-kernel"] = 25312,
     };
 
     public Dictionary<string, List<Slice>> Slices { get; } = [];
@@ -49,6 +53,7 @@ internal sealed class Comparison(string directory, int rounds, double seconds)
         Directory.CreateDirectory(Path.Combine(directory, "knot-db"));
 
         var servers = new List<ServerProcess>();
+        using var counting = Machine.CountPrograms();
         try
         {
             void Start(string name, string key, params string[] command) => servers.Add(ServerProcess.Start(name, Ports[key], ServerCpu, command));
@@ -60,21 +65,25 @@ internal sealed class Comparison(string directory, int rounds, double seconds)
             Start("unbound", "unbound", "unbound", "-d", "-c", In("unbound.conf"));
             Start("dnsmasq", "dnsmasq", "dnsmasq", "--conf-file=" + In("dnsmasq.conf"));
             Start(OursMany, "many", self, "host", $"{Ports["many"]}", $"{ManySockets}", $"{Ports["nsd"]}");
+            Start(OursInKernel, "kernel", self, "host", $"{Ports["kernel"]}", "1", $"{Ports["nsd"]}", "lo");
+            Start(OursManyInKernel, "many-kernel", self, "host", $"{Ports["many-kernel"]}", $"{ManySockets}", $"{Ports["nsd"]}", "lo");
             WaitForAll(servers);
 
             var byName = servers.ToDictionary(s => s.Name);
             var queries = In("queries");
             var outside = In("outside-queries");
             var tasks = new List<(string Name, Func<double, Slice> Run)>();
-            foreach (var server in servers.Where(s => s.Name != OursMany))
+            foreach (var server in servers.Where(s => s.Name is not (OursMany or OursManyInKernel)))
                 tasks.Add((server.Name, s => Measure.Saturate(server, queries, FewSockets, s, ClientCpu)));
-            foreach (var name in (string[])[Echo, Ours, "knot"])
+            foreach (var name in (string[])[Echo, Ours, OursInKernel, "knot"])
                 tasks.Add((ByMany(name), s => Measure.Saturate(byName[name], queries, ClientSockets, s, ClientCpu)));
             tasks.Add((OursCache, s => Measure.Saturate(byName[Ours], outside, FewSockets, s, ClientCpu)));
             tasks.Add((UnboundCache, s => Measure.Saturate(byName["unbound"], outside, FewSockets, s, ClientCpu)));
             // What a wake-up for nearly every query costs one socket that answers nothing.
             tasks.Add((EchoPaced, s => Measure.Paced(byName[Echo], load, queries, 1, PacedRate, s, ClientCpu)));
             tasks.Add((OursMany, s => Measure.Paced(byName[OursMany], load, queries, ManySockets, PacedRate, s, ClientCpu)));
+
+            tasks.Add((OursManyInKernel, s => Measure.Paced(byName[OursManyInKernel], load, queries, ManySockets, PacedRate, s, ClientCpu)));
 
             foreach (var (_, run) in tasks)
                 run(0.5); // warm caches and the JIT
@@ -107,11 +116,14 @@ internal sealed class Comparison(string directory, int rounds, double seconds)
     public Ratio RatioOf(string a, string b) =>
         Ratio.Of([.. Slices[a].Select(s => s.CpuSecondsPerMillion)], [.. Slices[b].Select(s => s.CpuSecondsPerMillion)]);
 
+    public Ratio MachineRatioOf(string a, string b) =>
+        Ratio.Of([.. Slices[a].Select(s => s.MachineSecondsPerMillion)], [.. Slices[b].Select(s => s.MachineSecondsPerMillion)]);
+
     private static void WaitForAll(List<ServerProcess> servers)
     {
         var query = Query($"{BenchData.Service(BenchData.Names - 1)}.{BenchData.Zone}");
         foreach (var server in servers)
-            Measure.WaitUntilReady(server, server.Name == OursMany ? IPAddress.Parse("127.2.1.250") : IPAddress.Loopback, query, server.Name == Echo);
+            Measure.WaitUntilReady(server, server.Name is OursMany or OursManyInKernel ? IPAddress.Parse("127.2.1.250") : IPAddress.Loopback, query, server.Name == Echo);
     }
 
     private static byte[] Query(string name)

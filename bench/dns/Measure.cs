@@ -11,7 +11,8 @@ namespace OverlayNet.Bench.Dns;
 /// <param name="LostPercent">Queries without an answer.</param>
 /// <param name="P50">Microseconds; 0 when the tool does not say.</param>
 /// <param name="P99">Microseconds; 0 when the tool does not say.</param>
-internal readonly record struct Slice(double CpuSecondsPerMillion, double QueriesPerSecond, double LostPercent, double P50, double P99);
+/// <param name="MachineSecondsPerMillion">The whole machine's CPU-seconds per million answered queries, the client's included.</param>
+internal readonly record struct Slice(double CpuSecondsPerMillion, double QueriesPerSecond, double LostPercent, double P50, double P99, double MachineSecondsPerMillion);
 
 internal static class Measure
 {
@@ -19,25 +20,29 @@ internal static class Measure
     public static Slice Saturate(ServerProcess server, string queries, int sockets, double seconds, int clientCpu)
     {
         var before = server.CpuNanoseconds();
+        var busy = Machine.BusyNanoseconds();
         var output = RunTool(
             "taskset", "-c", Text(clientCpu), "dnsperf", "-s", "127.0.0.1", "-p", Text(server.Port), "-d", queries,
             "-l", seconds.ToString(CultureInfo.InvariantCulture), "-c", Text(sockets), "-T", "1", "-q", "100", "-e", "-t", "2");
+        busy = Machine.BusyNanoseconds() - busy;
         var cpu = server.CpuNanoseconds() - before;
         var completed = Field(output, "Queries completed:");
         var lost = Field(output, "Queries lost:");
-        return new(cpu / 1e9 / completed * 1e6, Field(output, "Queries per second:"), 100 * lost / Math.Max(1, completed + lost), 0, 0);
+        return new(cpu / 1e9 / completed * 1e6, Field(output, "Queries per second:"), 100 * lost / Math.Max(1, completed + lost), 0, 0, busy / 1e9 / completed * 1e6);
     }
 
     /// <summary>A fixed rate over many addresses, with latencies.</summary>
     public static Slice Paced(ServerProcess server, string loadTool, string queries, int addresses, int rate, double seconds, int clientCpu)
     {
         var before = server.CpuNanoseconds();
+        var busy = Machine.BusyNanoseconds();
         var output = RunTool(
             "taskset", "-c", Text(clientCpu), loadTool, queries, Text(server.Port), Text(addresses), Text(rate),
             seconds.ToString(CultureInfo.InvariantCulture));
+        busy = Machine.BusyNanoseconds() - busy;
         var cpu = server.CpuNanoseconds() - before;
         var fields = output.Split(' ', StringSplitOptions.TrimEntries).Select(f => double.Parse(f, CultureInfo.InvariantCulture)).ToArray();
-        return new(cpu / 1e9 / fields[1] * 1e6, fields[1] / seconds, 100 * (fields[0] - fields[1]) / fields[0], fields[2], fields[3]);
+        return new(cpu / 1e9 / fields[1] * 1e6, fields[1] / seconds, 100 * (fields[0] - fields[1]) / fields[0], fields[2], fields[3], busy / 1e9 / fields[1] * 1e6);
     }
 
     /// <summary>Waits until the server answers a query for this name with records.</summary>

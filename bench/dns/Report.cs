@@ -18,6 +18,10 @@ internal static class Report
         ("overlaynet / unbound", Comparison.Ours, "unbound", double.NaN),
         ("overlaynet / dnsmasq", Comparison.Ours, "dnsmasq", double.NaN),
         ("500 sockets at 20k/s / C echo", Comparison.OursMany, Comparison.Echo, 2.2),
+        ("500 sockets in kernel / C echo", Comparison.OursManyInKernel, Comparison.Echo, 2.2),
+        ("in kernel / C echo", Comparison.OursInKernel, Comparison.Echo, 1.15),
+        ("in kernel / knot", Comparison.OursInKernel, "knot", 0.70),
+        ("100 clients: in kernel / knot", Comparison.ByMany(Comparison.OursInKernel), Comparison.ByMany("knot"), double.NaN),
         ("500 sockets / C echo, at 20k/s", Comparison.OursMany, Comparison.EchoPaced, double.NaN),
         ("cache hits / unbound's", Comparison.OursCache, Comparison.UnboundCache, 2.0),
     ];
@@ -28,13 +32,17 @@ internal static class Report
         foreach (var (text, a, b, goal) in Ratios)
             Line($"{text,-34}{comparison.RatioOf(a, b),-24}{(double.IsNaN(goal) ? "" : "<= " + goal.ToString("F2", CultureInfo.InvariantCulture))}");
         Line($"");
-        Line($"{"server",-26}{"CPU-s/M median",16}{"qps best",12}{"lost %",9}{"p50 us",9}{"p99 us",9}{"RSS MB",9}");
+        Line($"{"whole machine, client included",-34}{"ratio [95 %]",-24}");
+        foreach (var (text, a, b, _) in Ratios)
+            Line($"{text,-34}{comparison.MachineRatioOf(a, b),-24}");
+        Line($"");
+        Line($"{"server",-26}{"CPU-s/M median",16}{"machine",9}{"qps best",12}{"lost %",9}{"p50 us",9}{"p99 us",9}{"RSS MB",9}");
         foreach (var (name, slices) in comparison.Slices)
         {
             var p50 = Ratio.Median(slices.Select(s => s.P50));
             var p99 = Ratio.Median(slices.Select(s => s.P99));
             var rss = comparison.Resident.TryGetValue(name, out var bytes) ? (bytes / 1048576.0).ToString("F0", CultureInfo.InvariantCulture) : "";
-            Line($"{name,-26}{Ratio.Median(slices.Select(s => s.CpuSecondsPerMillion)),16:F2}{slices.Max(s => s.QueriesPerSecond),12:F0}{slices.Average(s => s.LostPercent),9:F3}{(p50 > 0 ? p50.ToString("F0", CultureInfo.InvariantCulture) : ""),9}{(p99 > 0 ? p99.ToString("F0", CultureInfo.InvariantCulture) : ""),9}{rss,9}");
+            Line($"{name,-26}{Ratio.Median(slices.Select(s => s.CpuSecondsPerMillion)),16:F2}{Ratio.Median(slices.Select(s => s.MachineSecondsPerMillion)),9:F2}{slices.Max(s => s.QueriesPerSecond),12:F0}{slices.Average(s => s.LostPercent),9:F3}{(p50 > 0 ? p50.ToString("F0", CultureInfo.InvariantCulture) : ""),9}{(p99 > 0 ? p99.ToString("F0", CultureInfo.InvariantCulture) : ""),9}{rss,9}");
         }
 
         Line($"");
@@ -57,6 +65,7 @@ internal static class Report
             {
                 name = s.Key,
                 cpuSecondsPerMillion = Ratio.Median(s.Value.Select(v => v.CpuSecondsPerMillion)),
+                machineSecondsPerMillion = Ratio.Median(s.Value.Select(v => v.MachineSecondsPerMillion)),
                 queriesPerSecond = s.Value.Max(v => v.QueriesPerSecond),
                 lostPercent = s.Value.Average(v => v.LostPercent),
                 p50Microseconds = Ratio.Median(s.Value.Select(v => v.P50)),

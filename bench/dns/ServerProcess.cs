@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
+using OverlayNet.Kernel.Bpf;
 
 namespace OverlayNet.Bench.Dns;
 
@@ -8,6 +9,7 @@ namespace OverlayNet.Bench.Dns;
 internal sealed partial class ServerProcess : IDisposable
 {
     private readonly Process _process;
+    private BpfProgram[]? _programs;
 
     private ServerProcess(string name, int port, Process process)
     {
@@ -42,11 +44,11 @@ internal sealed partial class ServerProcess : IDisposable
         return new ServerProcess(name, port, process);
     }
 
-    /// <summary>Nanoseconds on CPU of all threads of the process and its children.</summary>
-    public long CpuNanoseconds() => Family().Sum(CpuOf);
+    /// <summary>Nanoseconds on CPU of all threads of the process and its children, and of its programs in the kernel.</summary>
+    public long CpuNanoseconds() => Family().Sum(CpuOf) + ProgramNanoseconds();
 
     /// <summary>The same without its children: dockerd's containers are not its resolver.</summary>
-    public long OwnCpuNanoseconds() => CpuOf(_process.Id);
+    public long OwnCpuNanoseconds() => CpuOf(_process.Id) + ProgramNanoseconds();
 
     /// <summary>Resident bytes of the process and its children.</summary>
     public long ResidentBytes() => Family().Sum(pid =>
@@ -63,6 +65,24 @@ internal sealed partial class ServerProcess : IDisposable
             _process.Kill(entireProcessTree: true);
         _process.WaitForExit();
         _process.Dispose();
+        foreach (var program in _programs ?? [])
+            program.Dispose();
+    }
+
+    /// <summary>
+    /// The programs run in their clients' context: their time is the kernel's own count (kernel.bpf_stats_enabled), and is
+    /// the server's. Programs are looked for once, when the server is up.
+    /// </summary>
+    private long ProgramNanoseconds()
+    {
+        const string field = "prog_id:";
+        _programs ??=
+        [
+            .. Directory.GetFiles($"/proc/{_process.Id}/fdinfo")
+                .SelectMany(path => File.ReadLines(path).Where(line => line.StartsWith(field, StringComparison.Ordinal)))
+                .Select(line => BpfProgram.Open(uint.Parse(line.AsSpan(field.Length).Trim(), CultureInfo.InvariantCulture))),
+        ];
+        return _programs.Sum(program => (long)program.Runs.Nanoseconds);
     }
 
     private List<int> Family()

@@ -207,6 +207,9 @@ public sealed record DnsQueryReport
     public long Age { get; init; }
     public IReadOnlyList<string> Authority { get; set; } = [];
     public IReadOnlyList<string> Additional { get; set; } = [];
+
+    /// <summary>Whether the kernel gives this answer by itself, as it does once the daemon gave it.</summary>
+    public bool InKernel { get; init; }
 }
 
 /// <summary>One record that a node's DNS server owns, as members of a network are answered it.</summary>

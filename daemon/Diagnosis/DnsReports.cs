@@ -34,6 +34,7 @@ internal static class DnsReports
                 Age = explained.Age,
                 Authority = Lines(explained.Authority),
                 Additional = Lines(explained.Additional),
+                InKernel = explained.InKernel,
             };
         }
         catch (FormatException e)

@@ -48,6 +48,9 @@ public sealed record DnsExplanation
     public IReadOnlyList<DnsRecord> Authority { get; init; } = [];
 
     public IReadOnlyList<DnsRecord> Additional { get; init; } = [];
+
+    /// <summary>Whether the kernel gives this answer to the network's clients, without the server.</summary>
+    public bool InKernel { get; init; }
 }
 
 /// <summary>A record as text, in the master file's form (RFC 1035 §5.1).</summary>

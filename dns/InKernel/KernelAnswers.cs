@@ -230,6 +230,13 @@ public sealed class KernelAnswers : IDisposable
         }
     }
 
+    /// <summary>Whether a question is answered in the kernel now.</summary>
+    internal bool Knows(uint network, ushort type, ReadOnlySpan<byte> name)
+    {
+        lock (_lock)
+            return type is (ushort)RrType.A or (ushort)RrType.AAAA && name.Length <= AnswerKey.NameRoom && _known.Contains(AnswerKey.Of(network, type, name));
+    }
+
     /// <summary>Takes names out, under all types.</summary>
     internal void Forget(uint network, IReadOnlyCollection<byte[]> names)
     {

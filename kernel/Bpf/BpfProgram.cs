@@ -18,6 +18,24 @@ public sealed unsafe class BpfProgram : BpfObject
     /// <summary>The first 64 bits of the SHA hash of the instructions, map references left out: equal for equal code.</summary>
     public ulong Tag => Info<BpfSystemCall.ProgramInfo>(Fd, Name).Tag;
 
+    /// <summary>How often the program ran and for how many ns in all, while <c>kernel.bpf_stats_enabled</c> was set (Linux 5.1).</summary>
+    public (ulong Count, ulong Nanoseconds) Runs
+    {
+        get
+        {
+            var info = Info<BpfSystemCall.ProgramInfo>(Fd, Name);
+            return (info.RunCount, info.RunTimeNs);
+        }
+    }
+
+    /// <summary>Opens a loaded program by <see cref="Id"/>.</summary>
+    /// <exception cref="KernelException">ENOENT: it is gone.</exception>
+    public static BpfProgram Open(uint id)
+    {
+        var request = new BpfSystemCall.ById { Id = id };
+        return new BpfProgram(BpfSystemCall.Call(BpfSystemCall.Command.ProgramFdById, ref request, $"open BPF program {id}"), $"#{id}");
+    }
+
     /// <summary>Hands a program to the verifier.</summary>
     /// <param name="license">GPL-compatible where a helper asks for it; none of those in <see cref="BpfHelper"/> does.</param>
     /// <exception cref="KernelException">The kernel refused; <see cref="KernelException.Detail"/> has the end of the verifier's log.</exception>

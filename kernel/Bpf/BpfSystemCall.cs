@@ -174,6 +174,17 @@ internal static unsafe partial class BpfSystemCall
         internal uint CreatedBy, MapCount;
         internal ulong MapIds;
         internal ObjectName Name;
+        internal uint InterfaceIndex, GplCompatible;
+        internal ulong NetnsDevice, NetnsInode;
+        internal uint SymbolCount, FunctionLengthCount;
+        internal ulong Symbols, FunctionLengths;
+        internal uint TypesId, FunctionInfoSize;
+        internal ulong FunctionInfo;
+        internal uint FunctionInfoCount, LineInfoCount;
+        internal ulong LineInfo, JitedLineInfo;
+        internal uint JitedLineInfoCount, LineInfoSize, JitedLineInfoSize, TagCount;
+        internal ulong Tags;
+        internal ulong RunTimeNs, RunCount;
     }
 
     internal struct LinkInfo
