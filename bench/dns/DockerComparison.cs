@@ -53,8 +53,7 @@ internal sealed class DockerComparison(string directory, int rounds, double seco
             ours = StartOurs(Ours, $"/proc/{client.Pid}/ns/net", OurLoopback, client);
             atGateway = StartOurs(OursAtGateway, $"/run/netns/{_prefix}", client.Gateway, client);
             inKernel = StartOurs(InKernel, $"/proc/{client.Pid}/ns/net", KernelLoopback, client, KernelPort, "lo");
-            var bridge = "br-" + InDocker("network", "inspect", "-f", "{{.Id}}", "bench")[..12];
-            inKernelAtGateway = StartOurs(InKernelAtGateway, $"/run/netns/{_prefix}", client.Gateway, client, KernelPort, bridge);
+            inKernelAtGateway = StartOurs(InKernelAtGateway, $"/run/netns/{_prefix}", client.Gateway, client, KernelPort, PortOf(client.Pid), "peer");
             echo = ServerProcess.Start(
                 Echo, EchoPort, ServerCpu, "nsenter", $"--net=/proc/{client.Pid}/ns/net", Comparison.Compile(directory, "echo"), EchoPort.ToString(CultureInfo.InvariantCulture));
             var queries = Path.Combine(directory, "queries");
@@ -205,10 +204,10 @@ internal sealed class DockerComparison(string directory, int rounds, double seco
             InDocker("inspect", "-f", "{{.NetworkSettings.Networks.bench.IPAddress}}", "target"));
     }
 
-    private static ServerProcess StartOurs(string name, string netns, string address, (string Pid, string Gateway, string Target) client, int port = OurPort, string? device = null)
+    private static ServerProcess StartOurs(string name, string netns, string address, (string Pid, string Gateway, string Target) client, int port = OurPort, params string[] device)
     {
         var ours = ServerProcess.Start(
-            name, port, ServerCpu, ["nsenter", $"--net={netns}", Host.Program, "host-at", address, $"{port}", $"{Names}", client.Target, .. device is null ? Array.Empty<string>() : [device]]);
+            name, port, ServerCpu, ["nsenter", $"--net={netns}", Host.Program, "host-at", address, $"{port}", $"{Names}", client.Target, .. device]);
         var answer = "";
         var clock = Stopwatch.StartNew();
         while (answer != client.Target)
@@ -221,6 +220,13 @@ internal sealed class DockerComparison(string directory, int rounds, double seco
         }
 
         return ours;
+    }
+
+    /// <summary>The bridge port of a container: the interface that its eth0 names as its other end.</summary>
+    private string PortOf(string pid)
+    {
+        var index = Measure.RunTool("nsenter", "-t", pid, "-n", "ip", "-o", "link", "show", "eth0").Split("@if")[1].Split(':')[0];
+        return Measure.RunTool("ip", "-n", _prefix, "-o", "link").Split('\n').First(line => line.StartsWith(index + ":", StringComparison.Ordinal)).Split(' ')[1].Split('@')[0];
     }
 
     private void StopDocker(ServerProcess dockerd)

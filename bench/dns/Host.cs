@@ -25,11 +25,11 @@ internal static class Host
         foreach (var address in addresses)
             Listen(server, address, port);
         if (kernel is not null)
-            Attach(kernel, arguments[3], addresses, port);
+            Attach(kernel, arguments[3], addresses, port, toPeer: false);
         return UntilInputEnds();
     }
 
-    /// <summary>One listener that answers the first names with one address: <c>host-at ADDRESS PORT NAMES TARGET [DEVICE]</c>.</summary>
+    /// <summary>One listener that answers the first names with one address: <c>host-at ADDRESS PORT NAMES TARGET [DEVICE [peer]]</c>; with "peer" the device is the near end of the client's veth pair.</summary>
     public static int RunAt(string[] arguments)
     {
         var names = int.Parse(arguments[2], CultureInfo.InvariantCulture);
@@ -44,7 +44,7 @@ internal static class Host
         var (listen, port) = (IPAddress.Parse(arguments[0]), int.Parse(arguments[1], CultureInfo.InvariantCulture));
         Listen(server, listen, port);
         if (kernel is not null)
-            Attach(kernel, arguments[4], [listen], port);
+            Attach(kernel, arguments[4], [listen], port, toPeer: arguments.Length > 5);
         return UntilInputEnds();
     }
 
@@ -54,11 +54,12 @@ internal static class Host
         server.AddListener(address.ToString(), "bench", udp, tcp, leaveOpen: false);
     }
 
-    private static void Attach(KernelAnswers kernel, string device, IPAddress[] addresses, int port)
+    private static void Attach(KernelAnswers kernel, string device, IPAddress[] addresses, int port, bool toPeer)
     {
         using var route = NetlinkSocket.Open(NetlinkProtocol.Route);
         var link = new RouteLinks(route).Get(device) ?? throw new InvalidOperationException($"there is no interface {device}");
-        kernel.Attach("bench", "bench", link.Index, addresses, port);
+        kernel.Listen("bench", "bench", addresses, port);
+        kernel.Attach("bench", device, link.Index, toPeer);
     }
 
     private static int UntilInputEnds()

@@ -20,6 +20,7 @@ internal sealed partial class DataPlane(
     BalancerSet balancers,
     DnsServer dns,
     DnsListeners listeners,
+    AnsweringDevices answering,
     DnsPlanner dnsPlanner,
     Func<NodeFacts> facts,
     Action<OverlayConfig> watch,
@@ -69,6 +70,7 @@ internal sealed partial class DataPlane(
         var config = dnsPlanner.Plan(snapshot, synced: true, time.GetUtcNow());
         dns.Apply(config);
         listeners.TakeOver(ListenAddresses(snapshot, config));
+        answering.TakeOver(AnsweredNetworks(snapshot, config, null));
     }
 
     public ApplyOutcome Apply(Snapshot snapshot, IReadOnlySet<string> suppressed, bool whole)
@@ -103,7 +105,7 @@ internal sealed partial class DataPlane(
         if (_applied is { } before && !OverlayPlanner.Adds(before.Overlay, overlayNext) && !VipPlanner.Adds(before.Vip, vipNext))
         {
             // Things only go, or nothing changes: names first, paths last.
-            ApplyDns(pass);
+            ApplyDns(pass, overlayNext);
             ApplyVip(pass, before.Vip, vipNext);
             ApplyOverlay(pass, before.Overlay, overlayNext);
         }
@@ -113,7 +115,7 @@ internal sealed partial class DataPlane(
             var vipBoth = VipPlanner.Union(_applied?.Vip ?? VipConfig.Empty, vipNext);
             ApplyOverlay(pass, _applied?.Overlay, overlayBoth);
             ApplyVip(pass, _applied?.Vip, vipBoth);
-            ApplyDns(pass);
+            ApplyDns(pass, overlayNext);
             // What was compared a moment ago need not be again.
             var rest = pass with { Whole = false, Mending = false };
             ApplyVip(rest, vipBoth, vipNext);
@@ -139,6 +141,7 @@ internal sealed partial class DataPlane(
     /// <summary>Takes everything of this node out of the kernel, names first.</summary>
     public void Clear(Snapshot snapshot)
     {
+        answering.Apply([], whole: true);
         listeners.Apply([]);
         resolverAddresses.Remove();
         balancers.Apply(VipConfig.Empty);
@@ -244,11 +247,13 @@ internal sealed partial class DataPlane(
         Vip = report;
     }
 
-    private void ApplyDns(Pass pass)
+    private void ApplyDns(Pass pass, OverlayConfig overlayConfig)
     {
         using var span = Traces.Child("apply dns");
         var config = dnsPlanner.Plan(pass.Snapshot, synced: true, time.GetUtcNow(), pass.Suppressed);
         dns.Apply(config);
+        // Before the listeners, which let go of what nobody took over.
+        answering.Apply(AnsweredNetworks(pass.Snapshot, config, overlayConfig), pass.Whole);
         var listen = ListenAddresses(pass.Snapshot, config);
         if (!pass.Whole && _listening.SequenceEqual(listen))
         {
@@ -272,6 +277,18 @@ internal sealed partial class DataPlane(
         DaemonInstruments.Changes.Add(changes, DaemonInstruments.Tag("part", part));
         DaemonInstruments.Mends.Add(mended, DaemonInstruments.Tag("part", part));
         DaemonInstruments.Errors.Add(errors, DaemonInstruments.Tag("part", part));
+    }
+
+    /// <param name="overlayConfig">Where the containers of this node are; null: not known yet.</param>
+    private List<AnsweredNetwork> AnsweredNetworks(Snapshot snapshot, DnsConfig config, OverlayConfig? overlayConfig)
+    {
+        var node = facts();
+        var endpoints = overlayConfig?.Networks.ToDictionary(network => network.Netns, network => network.Endpoints);
+        return config.Networks.Select(network =>
+        {
+            var netns = ObjectNames.Netns(node.NodeId, snapshot.Networks[network.Id]);
+            return new AnsweredNetwork(network.Id, netns, [.. network.ListenerAddresses, .. config.FixedAddresses], endpoints?.GetValueOrDefault(netns) ?? []);
+        }).ToList();
     }
 
     private List<DnsListenAddress> ListenAddresses(Snapshot snapshot, DnsConfig config)

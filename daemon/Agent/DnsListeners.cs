@@ -3,10 +3,7 @@ using System.Net.Sockets;
 using Microsoft.Win32.SafeHandles;
 using OverlayNet.Daemon.Keeper;
 using OverlayNet.Dns;
-using OverlayNet.Dns.InKernel;
 using OverlayNet.Kernel;
-using OverlayNet.Kernel.Bpf;
-using OverlayNet.Kernel.Netlink;
 
 namespace OverlayNet.Daemon.Agent;
 
@@ -18,16 +15,11 @@ public sealed record DnsListenAddress(string? NetworkId, string? Netns, IPAddres
 /// <summary>
 /// Keeps the server's sockets as desired: taken over from the keeper where a predecessor left them, else made inside
 /// the network's namespace and given to the keeper, so that a successor finds them with the queries that wait in them.
-/// Where the kernel can answer by itself, its programs are attached to the networks' bridges, and kept likewise.
 /// </summary>
-internal sealed partial class DnsListeners(DnsServer server, KernelAnswers? kernel, KeeperClient keeper, ILogger logger)
+internal sealed partial class DnsListeners(DnsServer server, KeeperClient keeper, ILogger logger)
 {
-    private const int Port = 53, NoSuchDevice = 19;
+    private const int Port = 53;
     private readonly Dictionary<string, (SafeFileHandle Udp, SafeFileHandle Tcp)> _open = [];
-
-    // Networks whose bridge has, or should have, a program that answers; those where it failed were said once.
-    private HashSet<string> _answering = [];
-    private readonly HashSet<string> _refused = [];
 
     /// <returns>Errors by address; those listeners are tried again at the next call.</returns>
     public IReadOnlyDictionary<string, string> Apply(IReadOnlyList<DnsListenAddress> desired)
@@ -60,7 +52,6 @@ internal sealed partial class DnsListeners(DnsServer server, KernelAnswers? kern
                 errors[listen.Address.ToString()] = e.Message;
             }
         }
-        AnswerInKernel(desired, all: true);
         DropStrangers();
         return errors;
     }
@@ -81,68 +72,6 @@ internal sealed partial class DnsListeners(DnsServer server, KernelAnswers? kern
                 // Its namespace is gone: made again, or said to be missing, by the first application.
             }
         }
-        AnswerInKernel(desired, all: false);
-    }
-
-    /// <summary>
-    /// Programs on the bridges of the networks that are listened in. One that the predecessor left is replaced: until then it
-    /// answers what the predecessor knew.
-    /// </summary>
-    /// <param name="all">False: only where the predecessor left one.</param>
-    private void AnswerInKernel(IReadOnlyList<DnsListenAddress> desired, bool all)
-    {
-        if (kernel is null)
-            return;
-        var wanted = new HashSet<string>();
-        foreach (var network in desired.Where(listen => listen is { NetworkId: not null, Netns: not null }).GroupBy(listen => (listen.NetworkId, listen.Netns)))
-        {
-            var id = "";
-            try
-            {
-                using var netns = NamedNamespaces.OpenPinned(network.Key.Netns!);
-                id = $"answers/{network.Key.Netns}/{netns.Identity}";
-                wanted.Add(id);
-                IPAddress[] addresses = [.. network.Select(listen => listen.Address)];
-                keeper.Inherited.Remove(id, out var kept);
-                if (kernel.Holds(id, addresses) || (kept is null && !all))
-                    continue;
-                if (netns.Run(() => Attach(id, network.Key.NetworkId!, addresses, kept)))
-                {
-                    using var link = kernel.LinkOf(id);
-                    keeper.Put(id, link);
-                }
-                _refused.Remove(id);
-            }
-            catch (KernelException e)
-            {
-                // The sockets answer all the same. A namespace that is missing was said by them.
-                if (id.Length > 0 && _refused.Add(id))
-                    Log.NotInKernel(logger, id, e.Message);
-            }
-        }
-        if (!all)
-            return;
-        foreach (var id in _answering.Except(wanted))
-        {
-            kernel.Detach(id);
-            keeper.Drop(id);
-            _refused.Remove(id);
-        }
-        _answering = wanted;
-    }
-
-    /// <returns>Whether the link is a new one, which nobody keeps yet.</returns>
-    private bool Attach(string id, string networkId, IPAddress[] addresses, SafeFileHandle? kept)
-    {
-        using var route = NetlinkSocket.Open(NetlinkProtocol.Route);
-        if (new RouteLinks(route).Get(Overlay.Overlay.BridgeName) is not { } bridge)
-        {
-            kept?.Dispose();
-            throw new KernelException($"interface {Overlay.Overlay.BridgeName}", NoSuchDevice);
-        }
-        var isNew = kernel!.Attach(id, networkId, bridge.Index, addresses, Port, kept is null ? null : BpfLink.Adopt(kept, id));
-        Log.InKernel(logger, id, isNew ? "attached" : "taken over");
-        return isNew;
     }
 
     /// <summary>A name that changes with the namespace: sockets of one that was deleted and made again are of no use.</summary>
@@ -215,12 +144,6 @@ internal sealed partial class DnsListeners(DnsServer server, KernelAnswers? kern
 
         [LoggerMessage(2, LogLevel.Information, "dns: sockets taken over, {Key}")]
         public static partial void Adopted(ILogger logger, string key);
-
-        [LoggerMessage(4, LogLevel.Information, "dns: the kernel answers, {Key}: {What}")]
-        public static partial void InKernel(ILogger logger, string key, string what);
-
-        [LoggerMessage(5, LogLevel.Warning, "dns: the kernel cannot answer, the daemon does, {Key}: {Reason}")]
-        public static partial void NotInKernel(ILogger logger, string key, string reason);
 
         [LoggerMessage(3, LogLevel.Information, "dns: no longer listening, {Key}")]
         public static partial void Closed(ILogger logger, string key);

@@ -63,18 +63,18 @@ internal struct AnswerRecord
     private byte _first;
 }
 
-/// <summary>Where queries are answered: an attachment's number and an address, 16 octets (IPv4 mapped, RFC 4291 section 2.5.5.2).</summary>
+/// <summary>Where queries are answered: the number of a set of listeners and an address, 16 octets (IPv4 mapped, RFC 4291 section 2.5.5.2).</summary>
 [StructLayout(LayoutKind.Sequential)]
-internal readonly record struct ListenerKey(uint Attachment, uint Unused, ulong First, ulong Second)
+internal readonly record struct ListenerKey(uint Listeners, uint Unused, ulong First, ulong Second)
 {
     public const int AddressAt = 8;
     public const int Size = 24;
 
-    public static ListenerKey Of(uint attachment, IPAddress address)
+    public static ListenerKey Of(uint listeners, IPAddress address)
     {
         Span<byte> octets = stackalloc byte[16];
         address.MapToIPv6().TryWriteBytes(octets, out _);
-        return new ListenerKey(attachment, 0, MemoryMarshal.Read<ulong>(octets), MemoryMarshal.Read<ulong>(octets[8..]));
+        return new ListenerKey(listeners, 0, MemoryMarshal.Read<ulong>(octets), MemoryMarshal.Read<ulong>(octets[8..]));
     }
 }
 

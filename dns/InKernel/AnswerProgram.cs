@@ -4,9 +4,9 @@ using static OverlayNet.Kernel.Bpf.BpfRegister;
 namespace OverlayNet.Dns.InKernel;
 
 /// <summary>
-/// The program that answers queries where they arrive, at tc's ingress hook of the device that has a listener's address:
-/// a query for one of the <see cref="AnswerMaps.Answers"/> becomes its answer and leaves by the same device; everything
-/// else passes on to the daemon's socket untouched. It takes plain queries only: one question, no record but an OPT of
+/// The program that answers queries where they arrive, at tc's ingress hook of the device that has a listener's address, or
+/// of the near end of the asker's veth pair: a query for one of the <see cref="AnswerMaps.Answers"/> becomes its answer and
+/// leaves by the same device; everything else passes on to the daemon's socket untouched. It takes plain queries only: one question, no record but an OPT of
 /// version 0 without options (RFC 6891), a UDP datagram in one piece, no IP options.
 /// </summary>
 /// <remarks>
@@ -17,7 +17,7 @@ internal sealed class AnswerProgram
 {
     private const int ContextLength = 0, ContextProtocol = 16, ContextInterface = 40;
     private const int Ethernet = 14, Ip4Length = 20, Ip6Length = 40, UdpLength = 8, HeaderLength = 12, QuestionTail = 4, OptLength = 11;
-    private const int Udp = 17, TimeToLive = 64;
+    private const int Udp = 17, TimeToLive = 64, PacketHost = 0;
 
     // The frame, downwards from r10.
     private const int Ip = -64, Packet = Ip - Ethernet, Key = -160, Name = Key + AnswerKey.NameAt, Listener = -184, Client = -200, Window = -216,
@@ -31,20 +31,22 @@ internal sealed class AnswerProgram
     private readonly BpfLabel drop = new("drop");
     private readonly AnswerMaps maps;
     private readonly int queriesPerSecond;
+    private readonly bool toPeer;
 
-    private AnswerProgram(AnswerMaps maps, int queriesPerSecond) => (this.maps, this.queriesPerSecond) = (maps, queriesPerSecond);
+    private AnswerProgram(AnswerMaps maps, int queriesPerSecond, bool toPeer) => (this.maps, this.queriesPerSecond, this.toPeer) = (maps, queriesPerSecond, toPeer);
 
-    /// <param name="attachment">Number of the device in <see cref="AnswerMaps.Listeners"/>.</param>
+    /// <param name="listeners">Their number in <see cref="AnswerMaps.Listeners"/>.</param>
     /// <param name="port">Port asked at, host order.</param>
     /// <param name="queriesPerSecond">Of one client; what is beyond is left to the daemon. 0: no limit.</param>
-    public static BpfInstruction[] Build(AnswerMaps maps, uint attachment, int port, int queriesPerSecond)
+    /// <param name="toPeer">The device is the near end of the asker's veth pair: answers go straight to the other end.</param>
+    public static BpfInstruction[] Build(AnswerMaps maps, uint listeners, int port, int queriesPerSecond, bool toPeer)
     {
-        var program = new AnswerProgram(maps, queriesPerSecond);
-        program.Write(attachment, port);
+        var program = new AnswerProgram(maps, queriesPerSecond, toPeer);
+        program.Write(listeners, port);
         return program.b.Assemble();
     }
 
-    private void Write(uint attachment, int port)
+    private void Write(uint listeners, int port)
     {
         var ip6 = new BpfLabel("ip6");
         b.Move(R6, R1);
@@ -52,9 +54,9 @@ internal sealed class AnswerProgram
         b.NetworkOrder(R1, 16);
         b.JumpIf(BpfCondition.Equal, R1, 0x86dd, ip6);
         b.JumpIf(BpfCondition.NotEqual, R1, 0x0800, pass);
-        Family(six: false, attachment, port);
+        Family(six: false, listeners, port);
         b.Mark(ip6);
-        Family(six: true, attachment, port);
+        Family(six: true, listeners, port);
 
         b.Mark(left);
         Count(AnswerCounters.PassedAt);
@@ -66,12 +68,12 @@ internal sealed class AnswerProgram
         b.Exit();
     }
 
-    private void Family(bool six, uint attachment, int port)
+    private void Family(bool six, uint listeners, int port)
     {
         var udp = Ip + (six ? Ip6Length : Ip4Length);
         var head = Ethernet + (six ? Ip6Length : Ip4Length) + UdpLength + HeaderLength;
         ReadHead(six, udp, head, port);
-        FindNetwork(six, attachment);
+        FindNetwork(six, listeners);
         ReadQuestion(udp, head);
         LowerName();
         FindRecord();
@@ -133,9 +135,9 @@ internal sealed class AnswerProgram
     }
 
     /// <summary>The network whose listener was asked, into the key; passes what goes elsewhere.</summary>
-    private void FindNetwork(bool six, uint attachment)
+    private void FindNetwork(bool six, uint listeners)
     {
-        b.Store(BpfSize.Word, Frame, Listener, (int)attachment);
+        b.Store(BpfSize.Word, Frame, Listener, (int)listeners);
         b.Store(BpfSize.Word, Frame, Listener + 4, 0);
         CopyAddress(six, Listener + ListenerKey.AddressAt, Ip + (six ? 24 : 16));
         b.LoadMap(R1, maps.Listeners.Fd);
@@ -471,9 +473,17 @@ internal sealed class AnswerProgram
         b.JumpIf(BpfCondition.Equal, R9, 0, counted);
         Count(AnswerCounters.EdnsAt);
         b.Mark(counted);
+        if (toPeer)
+        {
+            // On this device it was for the gateway, somebody else.
+            b.Move(R1, R6);
+            b.Move(R2, PacketHost);
+            b.Call(BpfHelper.SocketBufferChangeType);
+        }
+
         b.Load(BpfSize.Word, R1, R6, ContextInterface);
         b.Move(R2, 0);
-        b.Call(BpfHelper.Redirect);
+        b.Call(toPeer ? BpfHelper.RedirectPeer : BpfHelper.Redirect);
         b.Exit();
     }
 

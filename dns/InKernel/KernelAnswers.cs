@@ -35,20 +35,24 @@ public sealed class KernelAnswers : IDisposable
     private readonly AnswerMaps _maps;
     private readonly HashSet<AnswerKey> _known = [];
     private readonly Dictionary<string, uint> _networks = [];
-    private readonly Dictionary<string, Attachment> _attachments = [];
-    private uint _lastAttachment;
+    private readonly Dictionary<string, Listeners> _listeners = [];
+    private readonly Dictionary<string, BpfLink> _links = [];
+    private uint _lastListeners;
     private long _emptiedAt;
     private int _version;
 
-    private sealed class Attachment(uint number, string networkId)
+    /// <summary>One network's listeners and the programs that answer for them, loaded when first attached.</summary>
+    private sealed class Listeners(uint number, int port)
     {
         public uint Number { get; } = number;
 
-        public string NetworkId { get; } = networkId;
+        public int Port { get; } = port;
 
         public HashSet<IPAddress> Addresses { get; set; } = [];
 
-        public BpfLink? Link { get; set; }
+        public BpfProgram? Program { get; set; }
+
+        public BpfProgram? ToPeer { get; set; }
     }
 
     /// <param name="queriesPerSecond">Of one client; what is beyond is left to the server. 0: no limit.</param>
@@ -63,7 +67,7 @@ public sealed class KernelAnswers : IDisposable
             // The verifier's opinion, and the hook's, before anything depends on them.
             NetworkNamespace.RunInNew(() =>
             {
-                using var program = Load(0, 53);
+                using var program = Load(0, 53, toPeer: false);
                 using var link = BpfLink.AttachTcx(program, LoopbackIndex, BpfAttachType.TcxIngress);
             });
         }
@@ -86,97 +90,108 @@ public sealed class KernelAnswers : IDisposable
             {
                 return new KernelAnswerCounts(
                     Volatile.Read(ref counted.Answered), Volatile.Read(ref counted.Edns), Volatile.Read(ref counted.Passed), Volatile.Read(ref counted.Limited),
-                    _known.Count, _attachments.Values.Count(attachment => attachment.Link is not null));
+                    _known.Count, _links.Count);
             }
         }
     }
 
-    /// <summary>
-    /// Answers queries that arrive at a device of the calling thread's network namespace, for a network's listeners; called
-    /// again, mends what was detached and takes another set of addresses.
-    /// </summary>
-    /// <param name="id">Name for <see cref="Detach"/> and <see cref="LinkOf"/>.</param>
+    /// <summary>Says where a network's listeners are; called again, takes another set of addresses.</summary>
+    /// <param name="id">Name for <see cref="Attach"/> and <see cref="Remove"/>.</param>
     /// <param name="networkId">Whose clients ask there.</param>
-    /// <param name="interfaceIndex">An Ethernet device, or loopback.</param>
     /// <param name="addresses">Those of the listeners.</param>
-    /// <param name="port">Theirs, host order.</param>
-    /// <param name="inherited">A link of an earlier process, whose program is replaced; null: none.</param>
-    /// <returns>True when the link is a new one.</returns>
-    /// <exception cref="KernelException">The kernel refused: no such device, or one without TCX (Linux 6.6).</exception>
-    public bool Attach(string id, string networkId, int interfaceIndex, IReadOnlyCollection<IPAddress> addresses, int port, BpfLink? inherited = null)
+    /// <param name="port">Theirs, host order; the same at every call.</param>
+    /// <exception cref="KernelException">The kernel refused.</exception>
+    public void Listen(string id, string networkId, IReadOnlyCollection<IPAddress> addresses, int port)
     {
         lock (_lock)
         {
-            if (!_attachments.TryGetValue(id, out var attachment))
-                attachment = new Attachment(++_lastAttachment, networkId);
+            if (!_listeners.TryGetValue(id, out var listeners))
+                _listeners[id] = listeners = new Listeners(++_lastListeners, port);
             var network = NumberOf(networkId);
-            foreach (var address in addresses.Except(attachment.Addresses))
-                _maps.Listeners.Set(ListenerKey.Of(attachment.Number, address), network);
-            foreach (var address in attachment.Addresses.Except(addresses))
-                _maps.Listeners.Remove(ListenerKey.Of(attachment.Number, address));
-            attachment.Addresses = [.. addresses];
-            _attachments[id] = attachment;
+            foreach (var address in addresses.Except(listeners.Addresses))
+                _maps.Listeners.Set(ListenerKey.Of(listeners.Number, address), network);
+            foreach (var address in listeners.Addresses.Except(addresses))
+                _maps.Listeners.Remove(ListenerKey.Of(listeners.Number, address));
+            listeners.Addresses = [.. addresses];
+        }
+    }
 
-            var link = attachment.Link;
-            if (link is not null && link.Describe().InterfaceIndex == interfaceIndex)
-            {
-                inherited?.Dispose();
-                return false;
-            }
-
-            link?.Dispose();
-            attachment.Link = null;
-            using var program = Load(attachment.Number, port);
+    /// <summary>Answers queries for these listeners that arrive at a device of the calling thread's network namespace.</summary>
+    /// <param name="id">Of the listeners.</param>
+    /// <param name="link">Name for <see cref="Holds"/>, <see cref="LinkOf"/> and <see cref="Detach"/>.</param>
+    /// <param name="interfaceIndex">An Ethernet device, or loopback.</param>
+    /// <param name="toPeer">It is the near end of a veth pair whose other end, in another namespace, asks: answers go straight there.</param>
+    /// <param name="inherited">A link of an earlier process, whose program is replaced; null: none. Becomes this object's.</param>
+    /// <returns>True when the link is a new one.</returns>
+    /// <exception cref="ArgumentException">No such listeners.</exception>
+    /// <exception cref="KernelException">The kernel refused: no such device, or one without TCX (Linux 6.6).</exception>
+    public bool Attach(string id, string link, int interfaceIndex, bool toPeer, BpfLink? inherited = null)
+    {
+        lock (_lock)
+        {
+            if (!_listeners.TryGetValue(id, out var listeners))
+                throw new ArgumentException($"There are no listeners '{id}'.", nameof(id));
+            if (_links.Remove(link, out var before))
+                before.Dispose();
+            var program = toPeer
+                ? listeners.ToPeer ??= Load(listeners.Number, listeners.Port, toPeer)
+                : listeners.Program ??= Load(listeners.Number, listeners.Port, toPeer);
             if (inherited is not null && inherited.Describe().InterfaceIndex == interfaceIndex)
             {
                 inherited.Replace(program);
-                attachment.Link = inherited;
+                _links[link] = inherited;
                 return false;
             }
 
             inherited?.Dispose();
-            attachment.Link = BpfLink.AttachTcx(program, interfaceIndex, BpfAttachType.TcxIngress);
+            _links[link] = BpfLink.AttachTcx(program, interfaceIndex, BpfAttachType.TcxIngress);
             return true;
         }
     }
 
-    /// <summary>Whether a program answers for these addresses: nobody detached it, and its device is there.</summary>
-    public bool Holds(string id, IReadOnlyCollection<IPAddress> addresses)
+    /// <summary>Whether a program answers there: nobody detached it, and its device is there.</summary>
+    public bool Holds(string link)
+    {
+        lock (_lock)
+            return _links.TryGetValue(link, out var held) && held.Describe().InterfaceIndex != 0;
+    }
+
+    /// <summary>The descriptor of a link, for somebody who keeps it when this process ends; valid until it is detached.</summary>
+    /// <exception cref="ArgumentException">No such link.</exception>
+    public SafeFileHandle LinkOf(string link)
     {
         lock (_lock)
         {
-            return _attachments.TryGetValue(id, out var attachment) && attachment.Link is { } link
-                && attachment.Addresses.SetEquals(addresses) && link.Describe().InterfaceIndex != 0;
+            return _links.TryGetValue(link, out var held)
+                ? new SafeFileHandle(held.Fd, ownsHandle: false)
+                : throw new ArgumentException($"Nothing is attached as '{link}'.", nameof(link));
         }
     }
 
-    /// <summary>The descriptor of an attachment's link, for somebody who keeps it when this process ends; valid until it is detached.</summary>
-    /// <exception cref="ArgumentException">No such attachment.</exception>
-    public SafeFileHandle LinkOf(string id)
+    /// <summary>Stops answering at a device. False: nothing was attached under that name.</summary>
+    public bool Detach(string link)
     {
         lock (_lock)
         {
-            return _attachments.TryGetValue(id, out var attachment) && attachment.Link is { } link
-                ? new SafeFileHandle(link.Fd, ownsHandle: false)
-                : throw new ArgumentException($"Nothing is attached as '{id}'.", nameof(id));
-        }
-    }
-
-    /// <summary>Stops answering there. False: nothing was attached under that name.</summary>
-    public bool Detach(string id)
-    {
-        lock (_lock)
-        {
-            if (!_attachments.Remove(id, out var attachment))
+            if (!_links.Remove(link, out var held))
                 return false;
-            if (attachment.Link is { } link)
-            {
-                link.Detach();
-                link.Dispose();
-            }
+            held.Detach();
+            held.Dispose();
+            return true;
+        }
+    }
 
-            foreach (var address in attachment.Addresses)
-                _maps.Listeners.Remove(ListenerKey.Of(attachment.Number, address));
+    /// <summary>Stops answering for listeners wherever they are still attached. False: there are none of that name.</summary>
+    public bool Remove(string id)
+    {
+        lock (_lock)
+        {
+            if (!_listeners.Remove(id, out var listeners))
+                return false;
+            foreach (var address in listeners.Addresses)
+                _maps.Listeners.Remove(ListenerKey.Of(listeners.Number, address));
+            listeners.Program?.Dispose();
+            listeners.ToPeer?.Dispose();
             return true;
         }
     }
@@ -204,7 +219,7 @@ public sealed class KernelAnswers : IDisposable
             return;
         try
         {
-            if (version != _version || _attachments.Count == 0)
+            if (version != _version || _links.Count == 0)
                 return;
             var key = AnswerKey.Of(network, type, name);
             if (_known.Count >= AnswerMaps.MostAnswers)
@@ -274,9 +289,16 @@ public sealed class KernelAnswers : IDisposable
     {
         lock (_lock)
         {
-            foreach (var attachment in _attachments.Values)
-                attachment.Link?.Dispose();
-            _attachments.Clear();
+            foreach (var link in _links.Values)
+                link.Dispose();
+            _links.Clear();
+            foreach (var listeners in _listeners.Values)
+            {
+                listeners.Program?.Dispose();
+                listeners.ToPeer?.Dispose();
+            }
+
+            _listeners.Clear();
             _maps.Dispose();
         }
     }
@@ -289,6 +311,6 @@ public sealed class KernelAnswers : IDisposable
         _emptiedAt = _time.GetTimestamp();
     }
 
-    private BpfProgram Load(uint attachment, int port) => BpfProgram.Load(
-        BpfProgramType.SchedulerClassifier, "on.dns.answer", AnswerProgram.Build(_maps, attachment, port, _queriesPerSecond), BpfAttachType.TcxIngress);
+    private BpfProgram Load(uint listeners, int port, bool toPeer) => BpfProgram.Load(
+        BpfProgramType.SchedulerClassifier, toPeer ? "on.dns.topeer" : "on.dns.answer", AnswerProgram.Build(_maps, listeners, port, _queriesPerSecond, toPeer), BpfAttachType.TcxIngress);
 }

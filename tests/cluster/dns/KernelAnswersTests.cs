@@ -20,7 +20,7 @@ namespace OverlayNet.ClusterTests.Dns;
 public sealed class KernelAnswersTests : IDisposable
 {
     private const int Port = 53, Seed = 20261127, Patience = 60_000;
-    private const string Device = "br0", Attached = "test";
+    private const string Device = "br0", BridgePort = "p0", Listeners = "test", Attached = "test/link";
 
     private static readonly IPAddress gateway4 = IPAddress.Parse("10.66.0.1"), gateway6 = IPAddress.Parse("fd66::1"), plain4 = IPAddress.Parse("10.66.0.3");
 
@@ -217,9 +217,9 @@ public sealed class KernelAnswersTests : IDisposable
     {
         using var socket = Connect(gateway4);
         Exchange(socket, Query("web", 1));
-        Assert.True(_kernel.Holds(Attached, [gateway4, gateway6]));
+        Assert.True(_kernel.Holds(Attached));
         Shell.Run($"ip -n {_network} link delete {Device}");
-        Assert.False(_kernel.Holds(Attached, [gateway4, gateway6]));
+        Assert.False(_kernel.Holds(Attached));
         Shell.Run($"ip -n {_network} link add {Device} type bridge");
         Shell.Run($"ip -n {_network} address add {gateway4}/24 dev {Device}");
         Shell.Run($"ip -n {_network} link set {Device} up");
@@ -230,7 +230,7 @@ public sealed class KernelAnswersTests : IDisposable
         Assert.Equal(before + 1, _kernel.Counts.Answered);
 
         Assert.True(_kernel.Detach(Attached));
-        Assert.False(_kernel.Holds(Attached, [gateway4, gateway6]));
+        Assert.False(_kernel.Holds(Attached));
         Exchange(socket, Query("web", 1));
         Assert.Equal(before + 1, _kernel.Counts.Answered);
         Assert.Equal(0, _kernel.Counts.Devices);
@@ -301,6 +301,34 @@ public sealed class KernelAnswersTests : IDisposable
         Assert.InRange(_kernel.Counts.Names, 1, AnswerMaps.MostAnswers);
     }
 
+    [Fact]
+    public void At_the_askers_port_answers_go_straight_to_it()
+    {
+        _kernel.Detach(Attached);
+        Assert.True(Attach(device: BridgePort));
+        foreach (var gateway in new[] { gateway4, gateway6 })
+        {
+            using var socket = Connect(gateway);
+            foreach (var query in new[] { Query("web", 1), Query("web.front", 28, opt: Opt(1232)) })
+            {
+                _server.ForgetKernelAnswers();
+                var first = Exchange(socket, query);
+                var before = _kernel.Counts.Answered;
+                var second = Exchange(socket, query);
+                Assert.Equal(before + 1, _kernel.Counts.Answered);
+                Assert.Equal(Convert.ToHexString(first), Convert.ToHexString(second));
+            }
+        }
+
+        Shell.Run($"ip netns exec {_network} ethtool -K {BridgePort} tx off");
+        Shell.Run($"ip netns exec {_container} ethtool -K eth0 tx off");
+        using var whole = Connect(gateway4);
+        Exchange(whole, Query("web", 1));
+        var counted = _kernel.Counts.Answered;
+        Exchange(whole, Query("web", 1));
+        Assert.Equal(counted + 1, _kernel.Counts.Answered);
+    }
+
     private DnsServer Start(KernelAnswers? kernel, params IPAddress[] addresses)
     {
         var server = new DnsServer(new DnsServerOptions { ClientQueriesPerSecond = 0 }, NullLogger.Instance, kernel: kernel);
@@ -317,13 +345,14 @@ public sealed class KernelAnswersTests : IDisposable
         return server;
     }
 
-    private bool Attach(BpfLink? inherited = null)
+    private bool Attach(BpfLink? inherited = null, string device = Device)
     {
         using var netns = NamedNamespaces.OpenPinned(_network);
+        _kernel.Listen(Listeners, "n1", [gateway4, gateway6], Port);
         return netns.Run(() =>
         {
             using var route = NetlinkSocket.Open(NetlinkProtocol.Route);
-            return _kernel.Attach(Attached, "n1", new RouteLinks(route).Get(Device)!.Index, [gateway4, gateway6], Port, inherited);
+            return _kernel.Attach(Listeners, Attached, new RouteLinks(route).Get(device)!.Index, toPeer: device != Device, inherited);
         });
     }
 

@@ -39,6 +39,43 @@ public sealed class RestartTests(WebCluster web)
     }
 
     [Fact]
+    public void Names_asked_for_before_are_answered_by_the_kernel_while_no_daemon_runs()
+    {
+        var (node, client) = (web.Cluster.Nodes[1], web.Clients[1]);
+        string Ask(string server, string type = "A") => client.Exec("dig", "+short", "+nocookie", "+tries=1", "+time=2", $"@{server}", "web.app", type).Text;
+        string Answered() => Commands.Run("curl", "-s", "-m", "5", "--unix-socket", node.Socket, "http://localhost/metrics").Succeeded()
+            .Lines.First(line => line.StartsWith("overlaynet_dns_kernel_answers_total", StringComparison.Ordinal));
+        Settle();
+        // The first answer is the daemon's, the second need not be: a container attached a moment ago has its program soon.
+        var before = Answered();
+        Wait.Until("the kernel answers", () => Ask(web.Dns) == web.Vip && Ask(web.Dns6, "AAAA") == web.Vip6 && Answered() != before);
+        Assert.Contains("by the kernel without the daemon", node.Cli("dns", "query", "--explain", "web.app", "--from", client.EndpointId).Output, StringComparison.Ordinal);
+        Ask(web.Dns6);
+        Ask(web.Dns, "AAAA");
+
+        node.Kill();
+        try
+        {
+            foreach (var server in new[] { web.Dns, web.Dns6 })
+            {
+                Assert.Equal(web.Vip, Ask(server));
+                Assert.Equal(web.Vip6, Ask(server, "AAAA"));
+            }
+
+            // What nobody asked for waits for the successor.
+            Assert.NotEqual(0, client.Exec("dig", "+short", "+tries=1", "+time=1", $"@{web.Dns}", "tasks.web").Code);
+        }
+        finally
+        {
+            node.Start();
+            Settle();
+        }
+
+        before = Answered();
+        Wait.Until("the successor's program answers", () => Ask(web.Dns) == web.Vip && Answered() != before);
+    }
+
+    [Fact]
     public void Status_of_a_dead_daemon_comes_from_kernel_and_disk()
     {
         var node = web.Cluster.Nodes[2];
