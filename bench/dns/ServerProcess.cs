@@ -80,7 +80,9 @@ internal sealed partial class ServerProcess : IDisposable
         [
             .. Directory.GetFiles($"/proc/{_process.Id}/fdinfo")
                 .SelectMany(path => File.ReadLines(path).Where(line => line.StartsWith(field, StringComparison.Ordinal)))
-                .Select(line => BpfProgram.Open(uint.Parse(line.AsSpan(field.Length).Trim(), CultureInfo.InvariantCulture))),
+                .Select(line => uint.Parse(line.AsSpan(field.Length).Trim(), CultureInfo.InvariantCulture))
+                .Distinct() // of program and link
+                .Select(BpfProgram.Open),
         ];
         return _programs.Sum(program => (long)program.Runs.Nanoseconds);
     }

@@ -15,7 +15,7 @@ namespace OverlayNet.Dns.InKernel;
 /// </remarks>
 internal sealed class AnswerProgram
 {
-    private const int ContextLength = 0, ContextProtocol = 16, ContextInterface = 40;
+    private const int ContextLength = 0, ContextProtocol = 16, ContextInterface = 40, ContextData = 76, ContextDataEnd = 80;
     private const int Ethernet = 14, Ip4Length = 20, Ip6Length = 40, UdpLength = 8, HeaderLength = 12, QuestionTail = 4, OptLength = 11;
     private const int Udp = 17, TimeToLive = 64, PacketHost = 0;
 
@@ -88,6 +88,19 @@ internal sealed class AnswerProgram
     private void ReadHead(bool six, int udp, int head, int port)
     {
         var dns = udp + UdpLength;
+        // Everything a container sends comes by here: what is not UDP to the port goes on after a few loads. A header that is
+        // elsewhere than expected is looked at properly below, or left to the daemon.
+        var udpAt = udp - Packet;
+        b.Load(BpfSize.Word, R2, R6, ContextData);
+        b.Load(BpfSize.Word, R3, R6, ContextDataEnd);
+        b.Move(R1, R2);
+        b.Alu(BpfArithmetic.Add, R1, UdpLength + udpAt);
+        b.JumpIf(BpfCondition.Greater, R1, R3, pass);
+        b.Load(BpfSize.Byte, R1, R2, Ethernet + (six ? 6 : 9));
+        b.JumpIf(BpfCondition.NotEqual, R1, Udp, pass);
+        b.Load(BpfSize.Half, R1, R2, 2 + udpAt);
+        b.JumpIf(BpfCondition.NotEqual, R1, Swapped(port), pass);
+
         b.Move(R1, R6);
         b.Move(R2, 0);
         FrameAddress(R3, Packet);
@@ -95,10 +108,6 @@ internal sealed class AnswerProgram
         b.Call(BpfHelper.SocketBufferLoadBytes);
         b.JumpIf(BpfCondition.NotEqual, R0, 0, pass);
 
-        b.Load(BpfSize.Half, R1, Frame, udp + 2);
-        b.JumpIf(BpfCondition.NotEqual, R1, Swapped(port), pass);
-        b.Load(BpfSize.Byte, R1, Frame, Ip + (six ? 6 : 9));
-        b.JumpIf(BpfCondition.NotEqual, R1, Udp, pass);
         if (!six)
         {
             b.Load(BpfSize.Byte, R1, Frame, Ip);

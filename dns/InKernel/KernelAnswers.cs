@@ -40,6 +40,7 @@ public sealed class KernelAnswers : IDisposable
     private uint _lastListeners;
     private long _emptiedAt;
     private int _version;
+    private bool _disposed;
 
     /// <summary>One network's listeners and the programs that answer for them, loaded when first attached.</summary>
     private sealed class Listeners(uint number, int port)
@@ -85,9 +86,11 @@ public sealed class KernelAnswers : IDisposable
     {
         get
         {
-            ref var counted = ref _maps.Counted[0];
             lock (_lock)
             {
+                if (_disposed)
+                    return new KernelAnswerCounts(0, 0, 0, 0, 0, 0);
+                ref var counted = ref _maps.Counted[0];
                 return new KernelAnswerCounts(
                     Volatile.Read(ref counted.Answered), Volatile.Read(ref counted.Edns), Volatile.Read(ref counted.Passed), Volatile.Read(ref counted.Limited),
                     _known.Count, _links.Count);
@@ -289,6 +292,9 @@ public sealed class KernelAnswers : IDisposable
     {
         lock (_lock)
         {
+            if (_disposed)
+                return;
+            _disposed = true;
             foreach (var link in _links.Values)
                 link.Dispose();
             _links.Clear();

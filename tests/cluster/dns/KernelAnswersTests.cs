@@ -130,7 +130,13 @@ public sealed class KernelAnswersTests : IDisposable
     }
 
     [Fact]
-    public void Mutated_queries_are_answered_as_by_the_daemon_alone()
+    public void Mutated_queries_are_answered_as_by_the_daemon_alone() => Mutate(20_000);
+
+    [Fact]
+    [Trait("Category", "Soak")]
+    public void FuzzSoak_of_mutated_queries_answered_as_by_the_daemon_alone() => Mutate(1_000_000);
+
+    private void Mutate(int count)
     {
         using var alone = Start(null, plain4);
         using var a = Connect(gateway4);
@@ -139,7 +145,7 @@ public sealed class KernelAnswersTests : IDisposable
         var seeds = names.SelectMany(name => new[] { Query(name, 1), Query(name, 28, opt: Opt(1232)), Query(name, 1, opt: Opt(4096, dnssecOk: true)) }).ToArray();
         foreach (var seed in seeds)
             Exchange(a, seed);
-        for (var i = 0; i < 20_000; i++)
+        for (var i = 0; i < count; i++)
         {
             var query = (byte[])seeds[random.Next(seeds.Length)].Clone();
             for (var changes = random.Next(3); changes > 0; changes--)
@@ -155,7 +161,7 @@ public sealed class KernelAnswersTests : IDisposable
             Assert.True(ours.AsSpan().SequenceEqual(theirs), $"query {i} of seed {Seed}: {Convert.ToHexString(query)}: {Convert.ToHexString(ours)} instead of {Convert.ToHexString(theirs)}");
         }
 
-        Assert.True(_kernel.Counts.Answered > 2000, $"{_kernel.Counts}");
+        Assert.True(_kernel.Counts.Answered > count / 10, $"{_kernel.Counts}");
     }
 
     [Fact]
