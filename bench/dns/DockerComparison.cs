@@ -53,7 +53,7 @@ internal sealed class DockerComparison(string directory, int rounds, double seco
             ours = StartOurs(Ours, $"/proc/{client.Pid}/ns/net", OurLoopback, client);
             atGateway = StartOurs(OursAtGateway, $"/run/netns/{_prefix}", client.Gateway, client);
             inKernel = StartOurs(InKernel, $"/proc/{client.Pid}/ns/net", KernelLoopback, client, KernelPort, "lo");
-            inKernelAtGateway = StartOurs(InKernelAtGateway, $"/run/netns/{_prefix}", client.Gateway, client, KernelPort, PortOf(client.Pid), "peer");
+            inKernelAtGateway = StartOurs(InKernelAtGateway, $"/run/netns/{_prefix}", client.Gateway, client, KernelPort, PortOf(client.Pid));
             echo = ServerProcess.Start(
                 Echo, EchoPort, ServerCpu, "nsenter", $"--net=/proc/{client.Pid}/ns/net", Comparison.Compile(directory, "echo"), EchoPort.ToString(CultureInfo.InvariantCulture));
             var queries = Path.Combine(directory, "queries");
@@ -204,10 +204,10 @@ internal sealed class DockerComparison(string directory, int rounds, double seco
             InDocker("inspect", "-f", "{{.NetworkSettings.Networks.bench.IPAddress}}", "target"));
     }
 
-    private static ServerProcess StartOurs(string name, string netns, string address, (string Pid, string Gateway, string Target) client, int port = OurPort, params string[] device)
+    private static ServerProcess StartOurs(string name, string netns, string address, (string Pid, string Gateway, string Target) client, int port = OurPort, string? device = null)
     {
         var ours = ServerProcess.Start(
-            name, port, ServerCpu, ["nsenter", $"--net={netns}", Host.Program, "host-at", address, $"{port}", $"{Names}", client.Target, .. device]);
+            name, port, ServerCpu, ["nsenter", $"--net={netns}", Host.Program, "host-at", address, $"{port}", $"{Names}", client.Target, .. device is null ? Array.Empty<string>() : [device]]);
         var answer = "";
         var clock = Stopwatch.StartNew();
         while (answer != client.Target)

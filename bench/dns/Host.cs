@@ -25,11 +25,11 @@ internal static class Host
         foreach (var address in addresses)
             Listen(server, address, port);
         if (kernel is not null)
-            Attach(kernel, arguments[3], addresses, port, toPeer: false);
+            Attach(kernel, arguments[3], addresses, port);
         return UntilInputEnds();
     }
 
-    /// <summary>One listener that answers the first names with one address: <c>host-at ADDRESS PORT NAMES TARGET [DEVICE [peer]]</c>; with "peer" the device is the near end of the client's veth pair.</summary>
+    /// <summary>One listener that answers the first names with one address: <c>host-at ADDRESS PORT NAMES TARGET [DEVICE]</c>.</summary>
     public static int RunAt(string[] arguments)
     {
         var names = int.Parse(arguments[2], CultureInfo.InvariantCulture);
@@ -44,7 +44,7 @@ internal static class Host
         var (listen, port) = (IPAddress.Parse(arguments[0]), int.Parse(arguments[1], CultureInfo.InvariantCulture));
         Listen(server, listen, port);
         if (kernel is not null)
-            Attach(kernel, arguments[4], [listen], port, toPeer: arguments.Length > 5);
+            Attach(kernel, arguments[4], [listen], port);
         return UntilInputEnds();
     }
 
@@ -54,12 +54,12 @@ internal static class Host
         server.AddListener(address.ToString(), "bench", udp, tcp, leaveOpen: false);
     }
 
-    private static void Attach(KernelAnswers kernel, string device, IPAddress[] addresses, int port, bool toPeer)
+    private static void Attach(KernelAnswers kernel, string device, IPAddress[] addresses, int port)
     {
         using var route = NetlinkSocket.Open(NetlinkProtocol.Route);
         var link = new RouteLinks(route).Get(device) ?? throw new InvalidOperationException($"there is no interface {device}");
         kernel.Listen("bench", "bench", addresses, port);
-        kernel.Attach("bench", device, link.Index, toPeer);
+        kernel.Attach("bench", device, link.Index);
     }
 
     private static int UntilInputEnds()

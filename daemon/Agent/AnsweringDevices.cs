@@ -131,7 +131,7 @@ internal sealed partial class AnsweringDevices(KernelAnswers? kernel, KeeperClie
     private void Attach(string id, string link, string device, RouteLinks links, SafeFileHandle? kept)
     {
         var index = links.Get(device)?.Index ?? throw new KernelException($"interface {device}", NoSuchDevice);
-        if (kernel!.Attach(id, link, index, toPeer: device != Overlay.Overlay.BridgeName, kept is null ? null : BpfLink.Adopt(kept, link)))
+        if (kernel!.Attach(id, link, index, kept is null ? null : BpfLink.Adopt(kept, link)))
         {
             using var descriptor = kernel.LinkOf(link);
             keeper.Put(link, descriptor);

@@ -17,7 +17,7 @@ internal sealed class AnswerProgram
 {
     private const int ContextLength = 0, ContextProtocol = 16, ContextInterface = 40, ContextData = 76, ContextDataEnd = 80;
     private const int Ethernet = 14, Ip4Length = 20, Ip6Length = 40, UdpLength = 8, HeaderLength = 12, QuestionTail = 4, OptLength = 11;
-    private const int Udp = 17, TimeToLive = 64, PacketHost = 0;
+    private const int Udp = 17, TimeToLive = 64;
 
     // The frame, downwards from r10.
     private const int Ip = -64, Packet = Ip - Ethernet, Key = -160, Name = Key + AnswerKey.NameAt, Listener = -184, Client = -200, Window = -216,
@@ -31,17 +31,15 @@ internal sealed class AnswerProgram
     private readonly BpfLabel drop = new("drop");
     private readonly AnswerMaps maps;
     private readonly int queriesPerSecond;
-    private readonly bool toPeer;
 
-    private AnswerProgram(AnswerMaps maps, int queriesPerSecond, bool toPeer) => (this.maps, this.queriesPerSecond, this.toPeer) = (maps, queriesPerSecond, toPeer);
+    private AnswerProgram(AnswerMaps maps, int queriesPerSecond) => (this.maps, this.queriesPerSecond) = (maps, queriesPerSecond);
 
     /// <param name="listeners">Their number in <see cref="AnswerMaps.Listeners"/>.</param>
     /// <param name="port">Port asked at, host order.</param>
     /// <param name="queriesPerSecond">Of one client; what is beyond is left to the daemon. 0: no limit.</param>
-    /// <param name="toPeer">The device is the near end of the asker's veth pair: answers go straight to the other end.</param>
-    public static BpfInstruction[] Build(AnswerMaps maps, uint listeners, int port, int queriesPerSecond, bool toPeer)
+    public static BpfInstruction[] Build(AnswerMaps maps, uint listeners, int port, int queriesPerSecond)
     {
-        var program = new AnswerProgram(maps, queriesPerSecond, toPeer);
+        var program = new AnswerProgram(maps, queriesPerSecond);
         program.Write(listeners, port);
         return program.b.Assemble();
     }
@@ -482,17 +480,9 @@ internal sealed class AnswerProgram
         b.JumpIf(BpfCondition.Equal, R9, 0, counted);
         Count(AnswerCounters.EdnsAt);
         b.Mark(counted);
-        if (toPeer)
-        {
-            // On this device it was for the gateway, somebody else.
-            b.Move(R1, R6);
-            b.Move(R2, PacketHost);
-            b.Call(BpfHelper.SocketBufferChangeType);
-        }
-
         b.Load(BpfSize.Word, R1, R6, ContextInterface);
         b.Move(R2, 0);
-        b.Call(toPeer ? BpfHelper.RedirectPeer : BpfHelper.Redirect);
+        b.Call(BpfHelper.Redirect);
         b.Exit();
     }
 

@@ -42,7 +42,7 @@ public sealed class KernelAnswers : IDisposable
     private int _version;
     private bool _disposed;
 
-    /// <summary>One network's listeners and the programs that answer for them, loaded when first attached.</summary>
+    /// <summary>One network's listeners and the program that answers for them, loaded when first attached.</summary>
     private sealed class Listeners(uint number, int port)
     {
         public uint Number { get; } = number;
@@ -52,8 +52,6 @@ public sealed class KernelAnswers : IDisposable
         public HashSet<IPAddress> Addresses { get; set; } = [];
 
         public BpfProgram? Program { get; set; }
-
-        public BpfProgram? ToPeer { get; set; }
     }
 
     /// <param name="queriesPerSecond">Of one client; what is beyond is left to the server. 0: no limit.</param>
@@ -68,7 +66,7 @@ public sealed class KernelAnswers : IDisposable
             // The verifier's opinion, and the hook's, before anything depends on them.
             NetworkNamespace.RunInNew(() =>
             {
-                using var program = Load(0, 53, toPeer: false);
+                using var program = Load(0, 53);
                 using var link = BpfLink.AttachTcx(program, LoopbackIndex, BpfAttachType.TcxIngress);
             });
         }
@@ -122,13 +120,12 @@ public sealed class KernelAnswers : IDisposable
     /// <summary>Answers queries for these listeners that arrive at a device of the calling thread's network namespace.</summary>
     /// <param name="id">Of the listeners.</param>
     /// <param name="link">Name for <see cref="Holds"/>, <see cref="LinkOf"/> and <see cref="Detach"/>.</param>
-    /// <param name="interfaceIndex">An Ethernet device, or loopback.</param>
-    /// <param name="toPeer">It is the near end of a veth pair whose other end, in another namespace, asks: answers go straight there.</param>
+    /// <param name="interfaceIndex">An Ethernet device, or loopback: answers leave by it.</param>
     /// <param name="inherited">A link of an earlier process, whose program is replaced; null: none. Becomes this object's.</param>
     /// <returns>True when the link is a new one.</returns>
     /// <exception cref="ArgumentException">No such listeners.</exception>
     /// <exception cref="KernelException">The kernel refused: no such device, or one without TCX (Linux 6.6).</exception>
-    public bool Attach(string id, string link, int interfaceIndex, bool toPeer, BpfLink? inherited = null)
+    public bool Attach(string id, string link, int interfaceIndex, BpfLink? inherited = null)
     {
         lock (_lock)
         {
@@ -136,9 +133,7 @@ public sealed class KernelAnswers : IDisposable
                 throw new ArgumentException($"There are no listeners '{id}'.", nameof(id));
             if (_links.Remove(link, out var before))
                 before.Dispose();
-            var program = toPeer
-                ? listeners.ToPeer ??= Load(listeners.Number, listeners.Port, toPeer)
-                : listeners.Program ??= Load(listeners.Number, listeners.Port, toPeer);
+            var program = listeners.Program ??= Load(listeners.Number, listeners.Port);
             if (inherited is not null && inherited.Describe().InterfaceIndex == interfaceIndex)
             {
                 inherited.Replace(program);
@@ -194,7 +189,6 @@ public sealed class KernelAnswers : IDisposable
             foreach (var address in listeners.Addresses)
                 _maps.Listeners.Remove(ListenerKey.Of(listeners.Number, address));
             listeners.Program?.Dispose();
-            listeners.ToPeer?.Dispose();
             return true;
         }
     }
@@ -299,11 +293,7 @@ public sealed class KernelAnswers : IDisposable
                 link.Dispose();
             _links.Clear();
             foreach (var listeners in _listeners.Values)
-            {
                 listeners.Program?.Dispose();
-                listeners.ToPeer?.Dispose();
-            }
-
             _listeners.Clear();
             _maps.Dispose();
         }
@@ -317,6 +307,6 @@ public sealed class KernelAnswers : IDisposable
         _emptiedAt = _time.GetTimestamp();
     }
 
-    private BpfProgram Load(uint listeners, int port, bool toPeer) => BpfProgram.Load(
-        BpfProgramType.SchedulerClassifier, toPeer ? "on.dns.topeer" : "on.dns.answer", AnswerProgram.Build(_maps, listeners, port, _queriesPerSecond, toPeer), BpfAttachType.TcxIngress);
+    private BpfProgram Load(uint listeners, int port) => BpfProgram.Load(
+        BpfProgramType.SchedulerClassifier, "on.dns.answer", AnswerProgram.Build(_maps, listeners, port, _queriesPerSecond), BpfAttachType.TcxIngress);
 }

@@ -94,9 +94,6 @@ public enum BpfHelper
     Redirect = 23,
     SocketBufferLoadBytes = 26,
 
-    /// <summary>tc: whom the packet is for (PACKET_*, linux/if_packet.h).</summary>
-    SocketBufferChangeType = 32,
-
     /// <summary>tc: makes the packet longer (by octets of 0) or shorter.</summary>
     SocketBufferChangeTail = 38,
     GetSocketCookie = 46,
@@ -106,9 +103,6 @@ public enum BpfHelper
 
     /// <summary>CLOCK_BOOTTIME in ns (Linux 5.8).</summary>
     KtimeGetBootNs = 125,
-
-    /// <summary>tc ingress: into the namespace of a device's other end, without a queue on the way (Linux 5.10).</summary>
-    RedirectPeer = 155,
 
     /// <summary>CLOCK_MONOTONIC at the last tick, in ns (Linux 5.11).</summary>
     KtimeGetCoarseNs = 160,

@@ -308,7 +308,7 @@ public sealed class KernelAnswersTests : IDisposable
     }
 
     [Fact]
-    public void At_the_askers_port_answers_go_straight_to_it()
+    public void At_the_askers_port_answers_go_back_by_it()
     {
         _kernel.Detach(Attached);
         Assert.True(Attach(device: BridgePort));
@@ -358,7 +358,7 @@ public sealed class KernelAnswersTests : IDisposable
         return netns.Run(() =>
         {
             using var route = NetlinkSocket.Open(NetlinkProtocol.Route);
-            return _kernel.Attach(Listeners, Attached, new RouteLinks(route).Get(device)!.Index, toPeer: device != Device, inherited);
+            return _kernel.Attach(Listeners, Attached, new RouteLinks(route).Get(device)!.Index, inherited);
         });
     }
 
