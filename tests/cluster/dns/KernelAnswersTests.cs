@@ -326,6 +326,20 @@ public sealed class KernelAnswersTests : IDisposable
             }
         }
 
+        // A capture at the port, where ours look, shows both ways.
+        using (var capture = Shell.Start("ip", "netns", "exec", _network, "tcpdump", "-n", "-l", "-c", "2", "-i", BridgePort, "udp port 53"))
+        {
+            while (capture.StandardError.ReadLine() is { } line && !line.Contains("listening", StringComparison.Ordinal))
+            {
+            }
+
+            using var socket = Connect(gateway4);
+            Exchange(socket, Query("web.front", 28));
+            var output = capture.StandardOutput.ReadToEnd();
+            Assert.Contains("AAAA? web.front.", output, StringComparison.Ordinal);
+            Assert.Contains("AAAA fd66::99", output, StringComparison.Ordinal);
+        }
+
         Shell.Run($"ip netns exec {_network} ethtool -K {BridgePort} tx off");
         Shell.Run($"ip netns exec {_container} ethtool -K eth0 tx off");
         using var whole = Connect(gateway4);
