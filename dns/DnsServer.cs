@@ -112,7 +112,17 @@ public sealed partial class DnsServer : IDisposable
                 _nodes = MakeView("", NodesNetwork, config, reverse: false);
             }
 
-            viewsChanged |= ApplyNetworks(config);
+            try
+            {
+                viewsChanged |= ApplyNetworks(config);
+            }
+            catch
+            {
+                // Names may be half changed: what the kernel says of them must not outlive that.
+                _kernel?.Clear();
+                throw;
+            }
+
             ApplyNodes(config, zoneChanged);
             var wasSynced = _zone.Synced;
             _zone.Serial = (uint)config.Revision;
@@ -350,7 +360,10 @@ public sealed partial class DnsServer : IDisposable
             .ToArray();
         return new ListenerView(
             _zone, fallback, map is null ? null : new SourceMap(map), addresses,
-            below.Length == 0 ? null : new DomainSet(below), _config.Forward.ForwardSingleLabel);
+            below.Length == 0 ? null : new DomainSet(below), _config.Forward.ForwardSingleLabel)
+        {
+            OwnNetworkFirst = networkId is not null && _views.ContainsKey(networkId),
+        };
     }
 
     /// <param name="networkIds">In search order.</param>

@@ -3,6 +3,7 @@ using System.Net;
 using Microsoft.Extensions.Logging.Abstractions;
 using OverlayNet.Dns;
 using OverlayNet.Dns.InKernel;
+using OverlayNet.Kernel;
 using OverlayNet.Kernel.Netlink;
 
 namespace OverlayNet.Bench.Dns;
@@ -58,9 +59,13 @@ internal static class Host
     {
         using var route = NetlinkSocket.Open(NetlinkProtocol.Route);
         var link = new RouteLinks(route).Get(device) ?? throw new InvalidOperationException($"there is no interface {device}");
-        kernel.Listen("bench", "bench", addresses, port);
+        kernel.Listen("bench", "bench", addresses, GatewayMac(new RouteLinks(route), link), port);
         kernel.Attach("bench", device, link.Index);
     }
+
+    /// <summary>Whom queries are addressed to: the bridge that the device is a port of, else the device.</summary>
+    private static MacAddress GatewayMac(RouteLinks links, Link device) =>
+        (device.Master == 0 ? device : links.Dump().First(link => link.Index == device.Master)).Mac ?? default;
 
     private static int UntilInputEnds()
     {

@@ -1,5 +1,4 @@
 using System.Net;
-using Microsoft.Win32.SafeHandles;
 using OverlayNet.Daemon.Keeper;
 using OverlayNet.Dns.InKernel;
 using OverlayNet.Kernel;
@@ -45,16 +44,11 @@ internal sealed partial class AnsweringDevices(KernelAnswers? kernel, KeeperClie
         foreach (var network in desired)
         {
             var known = _networks.GetValueOrDefault(network.NetworkId);
-            if (known is not null && IsSame(known.Wanted, network) && (!whole || (known.Complete && known.Links.All(kernel.Holds))))
-                continue;
-            try
+            Try(network.Netns, () =>
             {
-                _networks[network.NetworkId] = Ensure(network, known);
-            }
-            catch (KernelException e)
-            {
-                Refused(network.Netns, e);
-            }
+                if (known is null || !IsSame(known.Wanted, network) || (whole && !(known.Complete && known.Links.All(kernel.Holds))))
+                    Ensure(network, known);
+            });
         }
     }
 
@@ -65,28 +59,28 @@ internal sealed partial class AnsweringDevices(KernelAnswers? kernel, KeeperClie
             return;
         foreach (var network in desired)
         {
-            try
+            // What fails here is made again, or said to be missing, by the first application.
+            Try(network.Netns, () =>
             {
                 using var netns = NamedNamespaces.OpenPinned(network.Netns);
                 var id = IdOf(network, netns);
-                var left = keeper.Inherited.Keys.Where(name => name.StartsWith(id + "/", StringComparison.Ordinal)).Select(name => name[(id.Length + 1)..]).ToList();
-                if (left.Count > 0)
-                    Attach(network, netns, id, left);
-            }
-            catch (KernelException e)
-            {
-                // Made again, or said to be missing, by the first application.
-                Refused(network.Netns, e);
-            }
+                var left = keeper.Inherited.Keys.Where(name => name.StartsWith(id + "/", StringComparison.Ordinal)).ToList();
+                if (left.Count == 0)
+                    return;
+                // Remembered first: of the containers that are gone by now, too, or nobody would let go of theirs.
+                _networks[network.NetworkId] = new Answering(network, id, left, Complete: false);
+                Attach(network, netns, id, [.. left.Select(link => link[(id.Length + 1)..])]);
+            });
         }
     }
 
-    private Answering Ensure(AnsweredNetwork network, Answering? known)
+    private void Ensure(AnsweredNetwork network, Answering? known)
     {
         using var netns = NamedNamespaces.OpenPinned(network.Netns);
         var id = IdOf(network, netns);
         if (known is not null && known.Id != id)
         {
+            _networks.Remove(network.NetworkId);
             Remove(known);
             known = null;
         }
@@ -94,49 +88,47 @@ internal sealed partial class AnsweringDevices(KernelAnswers? kernel, KeeperClie
         var wanted = devices.Select(device => $"{id}/{device}").ToHashSet();
         foreach (var link in (known?.Links ?? []).Where(link => !wanted.Contains(link)))
             Detach(link);
-        kernel!.Listen(id, network.NetworkId, network.Addresses, Port);
-        var missing = devices.Where(device => !kernel.Holds($"{id}/{device}")).ToList();
-        var attached = missing.Count == 0 || Attach(network, netns, id, missing);
-        return new Answering(network, id, [.. wanted.Where(kernel.Holds)], attached);
+        // Also of those that cannot be attached: their device may have gone a moment ago, and then they are let go with it.
+        var answering = _networks[network.NetworkId] = new Answering(network, id, [.. wanted], Complete: false);
+        if (Attach(network, netns, id, [.. devices.Where(device => !kernel!.Holds($"{id}/{device}"))]))
+            _networks[network.NetworkId] = answering with { Complete = true };
     }
 
     /// <returns>Whether all of them could be.</returns>
     private bool Attach(AnsweredNetwork network, NetworkNamespace netns, string id, IReadOnlyList<string> devices)
     {
-        kernel!.Listen(id, network.NetworkId, network.Addresses, Port);
         var all = true;
         netns.Run(() =>
         {
             using var route = NetlinkSocket.Open(NetlinkProtocol.Route);
             var links = new RouteLinks(route);
+            var bridge = links.Get(Overlay.Overlay.BridgeName) ?? throw new KernelException($"interface {Overlay.Overlay.BridgeName}", NoSuchDevice);
+            kernel!.Listen(id, network.NetworkId, network.Addresses, bridge.Mac ?? default, Port);
             foreach (var device in devices)
-            {
-                var link = $"{id}/{device}";
-                keeper.Inherited.Remove(link, out var kept);
-                try
-                {
-                    Attach(id, link, device, links, kept);
-                }
-                catch (KernelException e)
-                {
-                    kept?.Dispose();
-                    all = false;
-                    Refused(link, e);
-                }
-            }
+                all &= Try($"{id}/{device}", () => Attach(id, $"{id}/{device}", device, links));
         });
         return all;
     }
 
-    private void Attach(string id, string link, string device, RouteLinks links, SafeFileHandle? kept)
+    private void Attach(string id, string link, string device, RouteLinks links)
     {
-        var index = links.Get(device)?.Index ?? throw new KernelException($"interface {device}", NoSuchDevice);
-        if (kernel!.Attach(id, link, index, kept is null ? null : BpfLink.Adopt(kept, link)))
+        keeper.Inherited.Remove(link, out var kept);
+        try
         {
-            using var descriptor = kernel.LinkOf(link);
-            keeper.Put(link, descriptor);
+            var index = links.Get(device)?.Index ?? throw new KernelException($"interface {device}", NoSuchDevice);
+            if (kernel!.Attach(id, link, index, kept is null ? null : BpfLink.Adopt(kept, link)))
+            {
+                using var descriptor = kernel.LinkOf(link);
+                keeper.Put(link, descriptor);
+            }
         }
-        _refused.Remove(link);
+        catch
+        {
+            // Also when it is attached but not kept: it is tried again as a whole.
+            kept?.Dispose();
+            LetGo(link);
+            throw;
+        }
         Log.Attached(logger, link);
     }
 
@@ -144,20 +136,36 @@ internal sealed partial class AnsweringDevices(KernelAnswers? kernel, KeeperClie
     {
         foreach (var link in network.Links)
             Detach(link);
-        kernel!.Remove(network.Id);
+        Try(network.Id, () => kernel!.Remove(network.Id));
     }
 
     private void Detach(string link)
     {
-        kernel!.Detach(link);
-        keeper.Drop(link);
+        LetGo(link);
         _refused.Remove(link);
     }
 
-    private void Refused(string what, KernelException e)
+    private void LetGo(string link)
     {
-        if (_refused.Add(what))
-            Log.Refused(logger, what, e.Message);
+        kernel!.Detach(link);
+        Try("keeper", () => keeper.Drop(link));
+    }
+
+    /// <summary>Names are answered by the sockets all the same: what fails here is said once, and in nobody's way.</summary>
+    private bool Try(string what, Action action)
+    {
+        try
+        {
+            action();
+            _refused.Remove(what);
+            return true;
+        }
+        catch (Exception e) when (e is KernelException or IOException or InvalidDataException)
+        {
+            if (_refused.Add(what))
+                Log.Refused(logger, what, e.Message);
+            return false;
+        }
     }
 
     /// <summary>Changes with the namespace: links of one that was deleted and made again are of no use.</summary>

@@ -33,6 +33,7 @@ internal sealed unsafe partial class QueryProcessor
     // Where the name was found, whether no other network comes before it for any client, and the size of a sole address.
     private NetworkView? _owner;
     private bool _firstChoice;
+    private bool _ownFirst;
     private int _recordSize;
 
     private readonly QueryTap[] _taps;
@@ -64,7 +65,7 @@ internal sealed unsafe partial class QueryProcessor
     /// long as the name's entry stays; else empty. Valid until the next query.
     /// </summary>
     public ReadOnlySpan<byte> LastingRecord =>
-        _firstChoice && _recordSize > 0 && Query.Type is (ushort)RrType.A or (ushort)RrType.AAAA
+        _firstChoice && _ownFirst && _recordSize > 0 && Query.Type is (ushort)RrType.A or (ushort)RrType.AAAA
             ? new ReadOnlySpan<byte>(_packet + Query.QuestionEnd, _recordSize)
             : default;
 
@@ -87,6 +88,7 @@ internal sealed unsafe partial class QueryProcessor
         Scope = null;
         _owner = null;
         _firstChoice = false;
+        _ownFirst = view.OwnNetworkFirst;
         _recordSize = 0;
         if (length < Header.Size || (packet[Header.Flags1] & Header.Qr) != 0)
         {

@@ -68,6 +68,9 @@ internal sealed class ListenerView(ZoneInfo zone, Scope scope, SourceMap? source
 
     public bool ForwardSingleLabel { get; } = forwardSingleLabel;
 
+    /// <summary>Whether the network of the listener is there and so the first of every client's; not on the fixed listener.</summary>
+    public bool OwnNetworkFirst { get; init; }
+
     public SourceMap? Sources { get; } = sources;
 
     public Scope ScopeOf(in ClientAddress client) =>

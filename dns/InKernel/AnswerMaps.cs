@@ -2,6 +2,7 @@ using System.Net;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using OverlayNet.Dns.Answer;
+using OverlayNet.Kernel;
 using OverlayNet.Kernel.Bpf;
 
 namespace OverlayNet.Dns.InKernel;
@@ -78,6 +79,23 @@ internal readonly record struct ListenerKey(uint Listeners, uint Unused, ulong F
     }
 }
 
+/// <summary>Whose names a listener answers, and for whom frames to it are.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal readonly record struct ListenerValue(uint Network, ushort Mac0, ushort Mac1, ushort Mac2, ushort Unused)
+{
+    public const int NetworkAt = 0;
+
+    /// <summary>Six octets as on the wire.</summary>
+    public const int MacAt = 4;
+
+    public static ListenerValue Of(uint network, MacAddress mac)
+    {
+        Span<byte> octets = stackalloc byte[MacAddress.Length];
+        mac.Write(octets);
+        return new ListenerValue(network, MemoryMarshal.Read<ushort>(octets), MemoryMarshal.Read<ushort>(octets[2..]), MemoryMarshal.Read<ushort>(octets[4..]), 0);
+    }
+}
+
 /// <summary>How much one client asked lately.</summary>
 /// <param name="Window">The time of its last query in units of 2^30 ns.</param>
 /// <param name="Count">Queries answered in that time.</param>
@@ -87,7 +105,7 @@ internal readonly record struct ClientWindow(ulong Window, ulong Count)
     public const int CountAt = 8;
 }
 
-/// <summary>What the programs count, all together. Written atomically by programs, read in place.</summary>
+/// <summary>What the programs count, all together, and what tells them that answers were taken out. Written atomically, read in place.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct AnswerCounters
 {
@@ -95,6 +113,7 @@ internal struct AnswerCounters
     public const int EdnsAt = 8;
     public const int PassedAt = 16;
     public const int LimitedAt = 24;
+    public const int GenerationAt = 32;
 
     public long Answered;
     public long Edns;
@@ -104,6 +123,12 @@ internal struct AnswerCounters
 
     /// <summary>Of these, those of clients that ask too much.</summary>
     public long Limited;
+
+    /// <summary>
+    /// Rises after answers were taken out and before others are put in. The kernel may use the memory of a removed entry for a
+    /// new one while a program still looks at it: one that sees the same number before and after saw one entry.
+    /// </summary>
+    public long Generation;
 }
 
 /// <summary>The maps all programs of one daemon share. They live as long as a program that uses them.</summary>
@@ -144,7 +169,7 @@ internal sealed class AnswerMaps : IDisposable
         {
             return new AnswerMaps(
                 Make(BpfMapType.Hash, "on.dns.answers", AnswerKey.Size, AnswerRecord.Size, MostAnswers, BpfMapFlags.NoPreallocation),
-                Make(BpfMapType.Hash, "on.dns.listen", ListenerKey.Size, sizeof(uint), MostListeners, BpfMapFlags.NoPreallocation),
+                Make(BpfMapType.Hash, "on.dns.listen", ListenerKey.Size, Unsafe.SizeOf<ListenerValue>(), MostListeners, BpfMapFlags.NoPreallocation),
                 Make(BpfMapType.LruHash, "on.dns.clients", 16, 16, MostClients),
                 Make(BpfMapType.Array, "on.dns.counters", sizeof(uint), Unsafe.SizeOf<AnswerCounters>(), 1, BpfMapFlags.Mappable));
         }

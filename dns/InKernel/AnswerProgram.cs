@@ -10,18 +10,21 @@ namespace OverlayNet.Dns.InKernel;
 /// version 0 without options (RFC 6891), a UDP datagram in one piece, no IP options.
 /// </summary>
 /// <remarks>
-/// r6 is the context (struct __sk_buff, linux/bpf.h), r7 the octets of the name, r8 the record found, r9 whether there is
+/// r6 is the context (struct __sk_buff, linux/bpf.h), r7 the octets of the name, r8 those of the record, r9 whether there is
 /// an OPT. The frame holds the packet's head so that the IP header is aligned, the keys and the answer.
 /// </remarks>
 internal sealed class AnswerProgram
 {
-    private const int ContextLength = 0, ContextProtocol = 16, ContextInterface = 40, ContextData = 76, ContextDataEnd = 80;
+    private const int ContextLength = 0, ContextProtocol = 16, ContextInterface = 40, ContextTcIndex = 44, ContextData = 76, ContextDataEnd = 80;
     private const int Ethernet = 14, Ip4Length = 20, Ip6Length = 40, UdpLength = 8, HeaderLength = 12, QuestionTail = 4, OptLength = 11;
     private const int Udp = 17, TimeToLive = 64;
 
     // The frame, downwards from r10.
     private const int Ip = -64, Packet = Ip - Ethernet, Key = -160, Name = Key + AnswerKey.NameAt, Listener = -184, Client = -200, Window = -216,
-        Tail = -232, Answer = -272, FrameEnd = Answer;
+        Tail = -232, Answer = -272, Generation = -280;
+
+    /// <summary>In a packet's tc_index: looked at already, at the asker's port, and left to the daemon. The bridge's program need not look again.</summary>
+    private const int LeftMark = 0x4f4e;
 
     private const byte Qr = 0x80, Aa = 0x04, Rd = 0x01, Ra = 0x80, Cd = 0x10, DnssecOk = 0x80;
 
@@ -48,6 +51,8 @@ internal sealed class AnswerProgram
     {
         var ip6 = new BpfLabel("ip6");
         b.Move(R6, R1);
+        b.Load(BpfSize.Word, R1, R6, ContextTcIndex);
+        b.JumpIf(BpfCondition.Equal, R1, LeftMark, pass);
         b.Load(BpfSize.Word, R1, R6, ContextProtocol);
         b.NetworkOrder(R1, 16);
         b.JumpIf(BpfCondition.Equal, R1, 0x86dd, ip6);
@@ -58,6 +63,8 @@ internal sealed class AnswerProgram
 
         b.Mark(left);
         Count(AnswerCounters.PassedAt);
+        b.Move(R1, LeftMark);
+        b.Store(BpfSize.Word, R6, ContextTcIndex, R1);
         b.Mark(pass);
         b.Move(R0, BpfVerdict.Next);
         b.Exit();
@@ -77,7 +84,7 @@ internal sealed class AnswerProgram
         FindRecord();
         Limit(six);
         Checksum(six, udp);
-        WriteAnswer(udp);
+        WriteAnswer();
         WriteHead(six, udp, head);
         Send(head);
     }
@@ -141,7 +148,7 @@ internal sealed class AnswerProgram
         b.JumpIf(BpfCondition.NotEqual, R1, 0, pass);
     }
 
-    /// <summary>The network whose listener was asked, into the key; passes what goes elsewhere.</summary>
+    /// <summary>The network whose listener was asked, into the key; passes what goes elsewhere, also by another container's hands.</summary>
     private void FindNetwork(bool six, uint listeners)
     {
         b.Store(BpfSize.Word, Frame, Listener, (int)listeners);
@@ -151,7 +158,14 @@ internal sealed class AnswerProgram
         FrameAddress(R2, Listener);
         b.Call(BpfHelper.MapLookup);
         b.JumpIf(BpfCondition.Equal, R0, 0, pass);
-        b.Load(BpfSize.Word, R1, R0, 0);
+        for (var at = 0; at < 6; at += 2)
+        {
+            b.Load(BpfSize.Half, R1, R0, ListenerValue.MacAt + at);
+            b.Load(BpfSize.Half, R2, Frame, Packet + at);
+            b.JumpIf(BpfCondition.NotEqual, R1, R2, pass);
+        }
+
+        b.Load(BpfSize.Word, R1, R0, ListenerValue.NetworkAt);
         b.Store(BpfSize.Word, Frame, Key + AnswerKey.NetworkAt, R1);
     }
 
@@ -255,13 +269,35 @@ internal sealed class AnswerProgram
         b.Mark(done);
     }
 
+    /// <summary>The record into the frame, unless entries are taken out meanwhile (<see cref="AnswerCounters.Generation"/>).</summary>
     private void FindRecord()
     {
+        ReadGeneration(R1);
+        b.Store(BpfSize.Double, Frame, Generation, R1);
         b.LoadMap(R1, maps.Answers.Fd);
         FrameAddress(R2, Key);
         b.Call(BpfHelper.MapLookup);
         b.JumpIf(BpfCondition.Equal, R0, 0, left);
-        b.Move(R8, R0);
+        for (var at = 0; at < AnswerRecord.Size; at += 8)
+        {
+            b.Load(BpfSize.Double, R1, R0, at);
+            b.Store(BpfSize.Double, Frame, Answer + at, R1);
+        }
+
+        for (var at = AnswerRecord.Size; at < Tail - Answer; at += 8)
+            b.Store(BpfSize.Double, Frame, Answer + at, 0);
+        ReadGeneration(R1);
+        b.Load(BpfSize.Double, R2, Frame, Generation);
+        b.JumpIf(BpfCondition.NotEqual, R1, R2, left);
+    }
+
+    /// <summary>By an operation that orders all others around it (instruction-set.rst, atomic operations with BPF_FETCH).</summary>
+    private void ReadGeneration(BpfRegister register)
+    {
+        var map = register == R1 ? R2 : R1;
+        b.LoadMapValue(map, maps.Counters.Fd, AnswerCounters.GenerationAt);
+        b.Move(register, 0);
+        b.AtomicFetchAdd(BpfSize.Double, map, 0, register);
     }
 
     /// <summary>A client that asked more than its share in this second is left to the daemon, which has a limit of its own and slips.</summary>
@@ -305,7 +341,8 @@ internal sealed class AnswerProgram
     /// <summary>
     /// Prepares the UDP checksum. A datagram that never left this machine has none yet: the field holds the pseudo
     /// header's sum (RFC 768), for whoever completes it (CHECKSUM_PARTIAL, linux/skbuff.h). It is kept so, for the
-    /// answer's length. One that has a whole checksum is answered without over IPv4 and left to the daemon over IPv6,
+    /// answer's length. (A whole checksum is taken for it once in 65,536 times; the answer is then dropped, and asked for
+    /// again.) One that has a whole checksum is answered without over IPv4 and left to the daemon over IPv6,
     /// which knows no datagrams without (RFC 8200 section 8.1). The pseudo header's sum without the length takes the
     /// key's place in the frame, which nobody needs any more; 0: no checksum.
     /// </summary>
@@ -341,18 +378,10 @@ internal sealed class AnswerProgram
         b.Mark(known);
     }
 
-    /// <summary>The record and the OPT into the frame; r7 becomes the question's end within the message, r8 the octets added, without the OPT's.</summary>
-    private void WriteAnswer(int udp)
+    /// <summary>The OPT behind the record; r8 becomes the octets added, without the OPT's, which the query had, too.</summary>
+    private void WriteAnswer()
     {
         BpfLabel four = new("A"), sized = new("size known");
-        for (var at = 0; at < Tail - FrameEnd; at += 8)
-            b.Store(BpfSize.Double, Frame, FrameEnd + at, 0);
-        for (var at = 0; at < AnswerRecord.Size; at += 8)
-        {
-            b.Load(BpfSize.Double, R1, R8, at);
-            b.Store(BpfSize.Double, Frame, Answer + at, R1);
-        }
-
         b.Load(BpfSize.Byte, R1, Frame, Tail + 1);
         b.JumpIf(BpfCondition.Equal, R1, (int)RrType.A, four);
         b.Move(R8, AnswerRecord.Ipv6Record);

@@ -34,6 +34,7 @@ public sealed class KernelAnswers : IDisposable
     private readonly TimeProvider _time;
     private readonly AnswerMaps _maps;
     private readonly HashSet<AnswerKey> _known = [];
+    private readonly HashSet<AnswerKey> _leftBehind = [];
     private readonly Dictionary<string, uint> _networks = [];
     private readonly Dictionary<string, Listeners> _listeners = [];
     private readonly Dictionary<string, BpfLink> _links = [];
@@ -49,7 +50,7 @@ public sealed class KernelAnswers : IDisposable
 
         public int Port { get; } = port;
 
-        public HashSet<IPAddress> Addresses { get; set; } = [];
+        public Dictionary<IPAddress, ListenerValue> Addresses { get; } = [];
 
         public BpfProgram? Program { get; set; }
     }
@@ -100,20 +101,29 @@ public sealed class KernelAnswers : IDisposable
     /// <param name="id">Name for <see cref="Attach"/> and <see cref="Remove"/>.</param>
     /// <param name="networkId">Whose clients ask there.</param>
     /// <param name="addresses">Those of the listeners.</param>
+    /// <param name="mac">Frames to the listeners are for this address.</param>
     /// <param name="port">Theirs, host order; the same at every call.</param>
     /// <exception cref="KernelException">The kernel refused.</exception>
-    public void Listen(string id, string networkId, IReadOnlyCollection<IPAddress> addresses, int port)
+    public void Listen(string id, string networkId, IReadOnlyCollection<IPAddress> addresses, MacAddress mac, int port)
     {
         lock (_lock)
         {
             if (!_listeners.TryGetValue(id, out var listeners))
                 _listeners[id] = listeners = new Listeners(++_lastListeners, port);
-            var network = NumberOf(networkId);
-            foreach (var address in addresses.Except(listeners.Addresses))
-                _maps.Listeners.Set(ListenerKey.Of(listeners.Number, address), network);
-            foreach (var address in listeners.Addresses.Except(addresses))
+            var value = ListenerValue.Of(NumberOf(networkId), mac);
+            foreach (var address in addresses)
+            {
+                if (listeners.Addresses.TryGetValue(address, out var held) && held == value)
+                    continue;
+                _maps.Listeners.Set(ListenerKey.Of(listeners.Number, address), value);
+                listeners.Addresses[address] = value;
+            }
+
+            foreach (var address in listeners.Addresses.Keys.Except(addresses).ToList())
+            {
                 _maps.Listeners.Remove(ListenerKey.Of(listeners.Number, address));
-            listeners.Addresses = [.. addresses];
+                listeners.Addresses.Remove(address);
+            }
         }
     }
 
@@ -133,17 +143,29 @@ public sealed class KernelAnswers : IDisposable
                 throw new ArgumentException($"There are no listeners '{id}'.", nameof(id));
             if (_links.Remove(link, out var before))
                 before.Dispose();
-            var program = listeners.Program ??= Load(listeners.Number, listeners.Port);
-            if (inherited is not null && inherited.Describe().InterfaceIndex == interfaceIndex)
+            try
             {
-                inherited.Replace(program);
-                _links[link] = inherited;
-                return false;
-            }
+                RemoveLeftBehind();
+                var program = listeners.Program ??= Load(listeners.Number, listeners.Port);
+                if (inherited is not null && inherited.Describe().InterfaceIndex == interfaceIndex)
+                {
+                    inherited.Replace(program);
+                    _links[link] = inherited;
+                    return false;
+                }
 
-            inherited?.Dispose();
-            _links[link] = BpfLink.AttachTcx(program, interfaceIndex, BpfAttachType.TcxIngress);
-            return true;
+                inherited?.Dispose();
+                inherited = null;
+                _links[link] = BpfLink.AttachTcx(program, interfaceIndex, BpfAttachType.TcxIngress);
+                return true;
+            }
+            catch when (inherited is not null)
+            {
+                // It would go on with answers that nobody changes any more.
+                using (inherited)
+                    inherited.Detach();
+                throw;
+            }
         }
     }
 
@@ -186,7 +208,7 @@ public sealed class KernelAnswers : IDisposable
         {
             if (!_listeners.Remove(id, out var listeners))
                 return false;
-            foreach (var address in listeners.Addresses)
+            foreach (var address in listeners.Addresses.Keys)
                 _maps.Listeners.Remove(ListenerKey.Of(listeners.Number, address));
             listeners.Program?.Dispose();
             return true;
@@ -226,15 +248,16 @@ public sealed class KernelAnswers : IDisposable
                 Empty();
             }
 
-            if (!_known.Add(key))
+            if (_known.Contains(key))
                 return;
             var value = default(AnswerRecord);
             record.CopyTo(value);
             _maps.Answers.Set(key, value);
+            _known.Add(key);
         }
         catch (KernelException)
         {
-            // No memory: the server goes on answering, and finds the key in nobody's way when it is taken out.
+            // No memory: the server goes on answering.
         }
         finally
         {
@@ -270,7 +293,7 @@ public sealed class KernelAnswers : IDisposable
                 }
             }
 
-            _maps.Answers.RemoveAll<AnswerKey>(gone.ToArray());
+            TakeOut(gone);
         }
     }
 
@@ -302,9 +325,41 @@ public sealed class KernelAnswers : IDisposable
     private void Empty()
     {
         Volatile.Write(ref _version, _version + 1);
-        _maps.Answers.RemoveAll<AnswerKey>(_known.ToArray());
+        TakeOut(_known);
         _known.Clear();
         _emptiedAt = _time.GetTimestamp();
+    }
+
+    private void TakeOut(IReadOnlyCollection<AnswerKey> keys)
+    {
+        if (keys.Count == 0)
+            return;
+        try
+        {
+            _maps.Answers.RemoveAll<AnswerKey>(keys.ToArray());
+            Interlocked.Increment(ref _maps.Counted[0].Generation);
+        }
+        catch (KernelException)
+        {
+            // No memory for it. Better no answers by the kernel than old ones: the programs go, and come back without these.
+            _leftBehind.UnionWith(keys);
+            foreach (var link in _links.Values)
+            {
+                link.Detach();
+                link.Dispose();
+            }
+
+            _links.Clear();
+        }
+    }
+
+    private void RemoveLeftBehind()
+    {
+        if (_leftBehind.Count == 0)
+            return;
+        _maps.Answers.RemoveAll<AnswerKey>(_leftBehind.ToArray());
+        Interlocked.Increment(ref _maps.Counted[0].Generation);
+        _leftBehind.Clear();
     }
 
     private BpfProgram Load(uint listeners, int port) => BpfProgram.Load(

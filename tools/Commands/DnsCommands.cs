@@ -43,7 +43,9 @@ internal static class DnsCommands
     {
         output.WriteLine($"asked as: {report.Source}");
         output.WriteLine($"searched: {Text.Or(string.Join(", ", report.Networks))}");
-        output.WriteLine($"answered from: {report.Origin}{(report.Age > 0 ? $", {Text.Number(report.Age)} s old" : "")}{(report.InKernel ? ", by the kernel without the daemon" : "")}");
+        output.WriteLine($"answered from: {report.Origin}{(report.Age > 0 ? $", {Text.Number(report.Age)} s old" : "")}");
+        if (report.InKernel)
+            output.WriteLine("given by: the kernel, without the daemon");
         if (report.Candidates.Count > 0)
             output.WriteLine($"forwarded to: {string.Join(", ", report.Candidates)}");
         foreach (var record in report.Authority)

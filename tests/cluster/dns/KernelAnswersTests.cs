@@ -20,7 +20,7 @@ namespace OverlayNet.ClusterTests.Dns;
 public sealed class KernelAnswersTests : IDisposable
 {
     private const int Port = 53, Seed = 20261127, Patience = 60_000;
-    private const string Device = "br0", BridgePort = "p0", Listeners = "test", Attached = "test/link";
+    private const string Device = "br0", BridgePort = "p0", Listeners = "test", Attached = "test/bridge", AttachedToPort = "test/port";
 
     private static readonly IPAddress gateway4 = IPAddress.Parse("10.66.0.1"), gateway6 = IPAddress.Parse("fd66::1"), plain4 = IPAddress.Parse("10.66.0.3");
 
@@ -169,11 +169,22 @@ public sealed class KernelAnswersTests : IDisposable
     {
         using var socket = Connect(gateway4);
         using var end = new CancellationTokenSource();
+        var strange = new List<string>();
+        // Names that come and go share the kernel's memory with names that stay: none may be given another's address.
         var load = new Thread(() =>
         {
             using var other = Connect(gateway4);
             while (!end.IsCancellationRequested)
+            {
                 Exchange(other, Query("web.front", 1));
+                foreach (var (name, type, address) in new[] { ("lone", 1, "10.66.0.50"), ("v4only.front", 1, "10.66.9.8"), ("web", 28, "fd66::99"), ("lone.front", 28, "fd66::50") })
+                {
+                    var answer = Exchange(other, Query(name, (ushort)type));
+                    var octets = IPAddress.Parse(address).GetAddressBytes();
+                    if (!answer.AsSpan(answer.Length - octets.Length).SequenceEqual(octets))
+                        strange.Add($"{name}: {Convert.ToHexString(answer)}");
+                }
+            }
         });
         load.Start();
         for (var i = 0; i < 2000; i++)
@@ -186,6 +197,7 @@ public sealed class KernelAnswersTests : IDisposable
 
         end.Cancel();
         load.Join();
+        Assert.Empty(strange);
         Assert.True(_kernel.Counts.Answered > 0);
         // A name that goes is gone.
         _server.Apply(Config(gateway4, 3000) with { Networks = [Network(gateway4) with { Services = [] }] });
@@ -268,6 +280,19 @@ public sealed class KernelAnswersTests : IDisposable
     }
 
     [Fact]
+    public void What_goes_to_the_gateway_by_another_containers_hands_is_left_alone()
+    {
+        using var socket = Connect(gateway4);
+        Exchange(socket, Query("web", 1));
+        Assert.True(Attach(device: BridgePort));
+        var before = _kernel.Counts;
+        // A frame for somebody else's address: the bridge floods it, the gateway does not take it.
+        Shell.Run($"ip -n {_container} neighbour replace {gateway4} lladdr 02:00:00:00:00:99 dev eth0");
+        Assert.Null(TryExchange(socket, Query("web", 1), 300));
+        Assert.Equal(before.Answered, _kernel.Counts.Answered);
+    }
+
+    [Fact]
     public void A_client_beyond_its_share_meets_the_daemons_limit()
     {
         _server.Dispose();
@@ -310,8 +335,15 @@ public sealed class KernelAnswersTests : IDisposable
     [Fact]
     public void At_the_askers_port_answers_go_back_by_it()
     {
-        _kernel.Detach(Attached);
+        // Beside the one at the bridge, as in the daemon: what the port's leaves alone the bridge's does not look at again.
         Assert.True(Attach(device: BridgePort));
+        using (var socket = Connect(gateway4))
+        {
+            var passed = _kernel.Counts.Passed;
+            Exchange(socket, Query("db", 1));
+            Assert.Equal(passed + 1, _kernel.Counts.Passed);
+        }
+
         foreach (var gateway in new[] { gateway4, gateway6 })
         {
             using var socket = Connect(gateway);
@@ -368,11 +400,12 @@ public sealed class KernelAnswersTests : IDisposable
     private bool Attach(BpfLink? inherited = null, string device = Device)
     {
         using var netns = NamedNamespaces.OpenPinned(_network);
-        _kernel.Listen(Listeners, "n1", [gateway4, gateway6], Port);
         return netns.Run(() =>
         {
             using var route = NetlinkSocket.Open(NetlinkProtocol.Route);
-            return _kernel.Attach(Listeners, Attached, new RouteLinks(route).Get(device)!.Index, inherited);
+            var links = new RouteLinks(route);
+            _kernel.Listen(Listeners, "n1", [gateway4, gateway6], links.Get(Device)!.Mac!.Value, Port);
+            return _kernel.Attach(Listeners, device == Device ? Attached : AttachedToPort, links.Get(device)!.Index, inherited);
         });
     }
 

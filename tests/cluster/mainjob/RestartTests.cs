@@ -49,7 +49,7 @@ public sealed class RestartTests(WebCluster web)
         // The first answer is the daemon's, the second need not be: a container attached a moment ago has its program soon.
         var before = Answered();
         Wait.Until("the kernel answers", () => Ask(web.Dns) == web.Vip && Ask(web.Dns6, "AAAA") == web.Vip6 && Answered() != before);
-        Assert.Contains("by the kernel without the daemon", node.Cli("dns", "query", "--explain", "web.app", "--from", client.EndpointId).Output, StringComparison.Ordinal);
+        Assert.Contains("given by: the kernel, without the daemon", node.Cli("dns", "query", "--explain", "web.app", "--from", client.EndpointId).Output, StringComparison.Ordinal);
         Ask(web.Dns6);
         Ask(web.Dns, "AAAA");
 
@@ -73,6 +73,30 @@ public sealed class RestartTests(WebCluster web)
 
         before = Answered();
         Wait.Until("the successor's program answers", () => Ask(web.Dns) == web.Vip && Answered() != before);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_container_that_ends_leaves_nothing_with_the_keeper(bool whileNoDaemonRuns)
+    {
+        var node = web.Cluster.Nodes[2];
+        Settle();
+        var keeper = Commands.Run("pgrep", "-f", $"keeper {node.State}/keeper.sock").Succeeded().Lines.Single();
+        string[] Held() => [.. Directory.GetFiles($"/proc/{keeper}/fd").Select(fd => new FileInfo(fd).LinkTarget ?? "").Where(target => target.Contains("bpf", StringComparison.Ordinal))];
+        var before = Held();
+        Assert.NotEmpty(before);
+        var container = web.Cluster.Attach(whileNoDaemonRuns ? "unseen" : "seen", node, WebCluster.Network);
+        Wait.Until("the keeper holds the link at its port", () => Held().Length == before.Length + 1, seen: () => string.Join(' ', Held()));
+
+        if (whileNoDaemonRuns)
+            node.Kill();
+        container.Remove();
+        if (whileNoDaemonRuns)
+            node.Start();
+
+        Wait.Until("the keeper has let go of it", () => Held().Length == before.Length, seen: () => string.Join(' ', Held()));
+        Settle();
     }
 
     [Fact]

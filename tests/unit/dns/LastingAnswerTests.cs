@@ -37,6 +37,10 @@ public sealed unsafe class LastingAnswerTests
         Assert.Equal(size, Ask(name, RrType.A, [SampleConfig.Front, SampleConfig.Back]));
     }
 
+    [Fact]
+    public void Where_the_listeners_network_is_not_known_nothing_lasts() =>
+        Assert.Equal(0, Ask("web", RrType.A, [SampleConfig.Front], ownFirst: false));
+
     [Theory]
     [InlineData(RrType.AAAA, 28)]
     [InlineData(RrType.ANY, 0)]
@@ -54,7 +58,7 @@ public sealed unsafe class LastingAnswerTests
     }
 
     /// <returns>Octets of the record that lasts; 0: none does.</returns>
-    private static int Ask(string name, RrType type, DnsNetwork[] networks)
+    private static int Ask(string name, RrType type, DnsNetwork[] networks, bool ownFirst = true)
     {
         var views = networks.Select(network =>
         {
@@ -64,7 +68,7 @@ public sealed unsafe class LastingAnswerTests
         }).ToList();
         var nodes = new NetworkView("", "node", zone.Suffix, 5, reverse: false);
         nodes.Apply(new DnsNetwork { Id = "", Name = "node", Endpoints = [SampleConfig.Endpoint("n", "node-a", "192.0.2.1")] });
-        var listener = new ListenerView(zone, new Scope([.. views, nodes], internalOnly: false), null, [], null, false);
+        var listener = new ListenerView(zone, new Scope([.. views, nodes], internalOnly: false), null, [], null, false) { OwnNetworkFirst = ownFirst };
         var processor = new QueryProcessor(new ServerCookies(TimeProvider.System));
         var packet = new byte[4096];
         byte[] query =
