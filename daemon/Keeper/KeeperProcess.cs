@@ -5,8 +5,9 @@ using OverlayNet.Kernel;
 namespace OverlayNet.Daemon.Keeper;
 
 /// <summary>
-/// The process that outlives the daemon: it holds open descriptors (DNS sockets, and the links of programs that answer names) by name and hands them to the
-/// daemon's successor, so that queries wait in their sockets meanwhile. It does nothing else and reads nothing from them.
+/// The process that outlives the daemon: it holds open descriptors (DNS sockets, and the links of programs that answer
+/// names) by name and hands them to the daemon's successor, so that queries are answered or wait in their sockets meanwhile.
+/// It does nothing else and reads nothing from them.
 /// </summary>
 /// <remarks>Messages: <c>put NAME</c> with a descriptor, <c>drop NAME</c>, <c>list</c> (answered by one <c>has NAME</c> a descriptor, then <c>end</c>), <c>quit</c>.</remarks>
 internal static class KeeperProcess
