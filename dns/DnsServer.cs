@@ -209,9 +209,6 @@ public sealed partial class DnsServer : IDisposable
         }
     }
 
-    /// <summary>Takes every answer out of the kernel; each is put in again when it is asked for.</summary>
-    internal void ForgetKernelAnswers() => _kernel?.Clear();
-
     /// <summary>Stops for good. Descriptors handed in with leaveOpen stay as they are, with what waits in them.</summary>
     public void Stop()
     {

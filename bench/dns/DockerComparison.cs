@@ -148,16 +148,13 @@ internal sealed class DockerComparison(string directory, int rounds, double seco
 
     private static Slice Ask(ServerProcess server, string pid, string address, int port, string queries, string[] options, double seconds)
     {
-        var before = server.OwnCpuNanoseconds();
-        var busy = Machine.BusyNanoseconds();
-        var output = Measure.RunTool(
+        var (output, cpu, busy) = Measure.Watch(
+            server.OwnCpuNanoseconds,
             "nsenter",
             [
                 "-t", pid, "-n", "taskset", "-c", ClientCpu.ToString(CultureInfo.InvariantCulture), "dnsperf", "-s", address, "-p", port.ToString(CultureInfo.InvariantCulture),
                 "-d", queries, "-l", seconds.ToString(CultureInfo.InvariantCulture), "-T", "1", "-e", "-t", "2", .. options,
             ]);
-        busy = Machine.BusyNanoseconds() - busy;
-        var cpu = server.OwnCpuNanoseconds() - before;
         // The same names with the same answers: a server that fails fast is not fast.
         if (!output.Contains("NOERROR", StringComparison.Ordinal) || output.Contains("NXDOMAIN", StringComparison.Ordinal) || output.Contains("SERVFAIL", StringComparison.Ordinal))
             throw new InvalidOperationException($"{server.Name} does not know the names:\n{output}");

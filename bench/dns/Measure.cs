@@ -19,13 +19,9 @@ internal static class Measure
     /// <summary>Open-ended load by dnsperf with EDNS, 100 queries outstanding, spread over so many sockets.</summary>
     public static Slice Saturate(ServerProcess server, string queries, int sockets, double seconds, int clientCpu)
     {
-        var before = server.CpuNanoseconds();
-        var busy = Machine.BusyNanoseconds();
-        var output = RunTool(
-            "taskset", "-c", Text(clientCpu), "dnsperf", "-s", "127.0.0.1", "-p", Text(server.Port), "-d", queries,
+        var (output, cpu, busy) = Watch(
+            server.CpuNanoseconds, "taskset", "-c", Text(clientCpu), "dnsperf", "-s", "127.0.0.1", "-p", Text(server.Port), "-d", queries,
             "-l", seconds.ToString(CultureInfo.InvariantCulture), "-c", Text(sockets), "-T", "1", "-q", "100", "-e", "-t", "2");
-        busy = Machine.BusyNanoseconds() - busy;
-        var cpu = server.CpuNanoseconds() - before;
         var completed = Field(output, "Queries completed:");
         var lost = Field(output, "Queries lost:");
         return new(cpu / 1e9 / completed * 1e6, Field(output, "Queries per second:"), 100 * lost / Math.Max(1, completed + lost), 0, 0, busy / 1e9 / completed * 1e6);
@@ -34,13 +30,9 @@ internal static class Measure
     /// <summary>A fixed rate over many addresses, with latencies.</summary>
     public static Slice Paced(ServerProcess server, string loadTool, string queries, int addresses, int rate, double seconds, int clientCpu)
     {
-        var before = server.CpuNanoseconds();
-        var busy = Machine.BusyNanoseconds();
-        var output = RunTool(
-            "taskset", "-c", Text(clientCpu), loadTool, queries, Text(server.Port), Text(addresses), Text(rate),
+        var (output, cpu, busy) = Watch(
+            server.CpuNanoseconds, "taskset", "-c", Text(clientCpu), loadTool, queries, Text(server.Port), Text(addresses), Text(rate),
             seconds.ToString(CultureInfo.InvariantCulture));
-        busy = Machine.BusyNanoseconds() - busy;
-        var cpu = server.CpuNanoseconds() - before;
         var fields = output.Split(' ', StringSplitOptions.TrimEntries).Select(f => double.Parse(f, CultureInfo.InvariantCulture)).ToArray();
         return new(cpu / 1e9 / fields[1] * 1e6, fields[1] / seconds, 100 * (fields[0] - fields[1]) / fields[0], fields[2], fields[3], busy / 1e9 / fields[1] * 1e6);
     }
@@ -70,6 +62,17 @@ internal static class Measure
         }
 
         throw new TimeoutException($"{server.Name} does not answer on port {server.Port}");
+    }
+
+    /// <summary>Runs a client and reads, around it, the server's clock and the machine's.</summary>
+    /// <returns>What the client printed; nanoseconds of the server and of the whole machine.</returns>
+    public static (string Output, long Server, long Machine) Watch(Func<long> serverNanoseconds, string program, params string[] arguments)
+    {
+        var before = serverNanoseconds();
+        var busy = Machine.BusyNanoseconds();
+        var output = RunTool(program, arguments);
+        busy = Machine.BusyNanoseconds() - busy;
+        return (output, serverNanoseconds() - before, busy);
     }
 
     public static string RunTool(string program, params string[] arguments)

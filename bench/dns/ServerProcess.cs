@@ -84,7 +84,7 @@ internal sealed partial class ServerProcess : IDisposable
                 .Distinct() // of program and link
                 .Select(BpfProgram.Open),
         ];
-        return _programs.Sum(program => (long)program.Runs.Nanoseconds);
+        return _programs.Sum(program => (long)program.RunTimeNs);
     }
 
     private List<int> Family()

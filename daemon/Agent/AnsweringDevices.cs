@@ -20,7 +20,7 @@ internal sealed record AnsweredNetwork(string NetworkId, string Netns, IReadOnly
 /// </summary>
 internal sealed partial class AnsweringDevices(KernelAnswers? kernel, KeeperClient keeper, ILogger logger)
 {
-    private const int Port = 53, NoSuchDevice = 19;
+    private const int Port = 53;
     private readonly Dictionary<string, Answering> _networks = [];
     private readonly HashSet<string> _refused = [];
 
@@ -102,7 +102,7 @@ internal sealed partial class AnsweringDevices(KernelAnswers? kernel, KeeperClie
         {
             using var route = NetlinkSocket.Open(NetlinkProtocol.Route);
             var links = new RouteLinks(route);
-            var bridge = links.Get(Overlay.Overlay.BridgeName) ?? throw new KernelException($"interface {Overlay.Overlay.BridgeName}", NoSuchDevice);
+            var bridge = links.Require(Overlay.Overlay.BridgeName);
             kernel!.Listen(id, network.NetworkId, network.Addresses, bridge.Mac ?? default, Port);
             foreach (var device in devices)
                 all &= Try($"{id}/{device}", () => Attach(id, $"{id}/{device}", device, links));
@@ -115,8 +115,7 @@ internal sealed partial class AnsweringDevices(KernelAnswers? kernel, KeeperClie
         keeper.Inherited.Remove(link, out var kept);
         try
         {
-            var index = links.Get(device)?.Index ?? throw new KernelException($"interface {device}", NoSuchDevice);
-            if (kernel!.Attach(id, link, index, kept is null ? null : BpfLink.Adopt(kept, link)))
+            if (kernel!.Attach(id, link, links.Require(device).Index, kept is null ? null : BpfLink.Adopt(kept, link)))
             {
                 using var descriptor = kernel.LinkOf(link);
                 keeper.Put(link, descriptor);

@@ -69,8 +69,9 @@ internal sealed partial class DataPlane(
     {
         var config = dnsPlanner.Plan(snapshot, synced: true, time.GetUtcNow());
         dns.Apply(config);
-        listeners.TakeOver(ListenAddresses(snapshot, config));
-        answering.TakeOver(AnsweredNetworks(snapshot, config, null));
+        var networks = AnsweredNetworks(snapshot, config, null);
+        listeners.TakeOver(ListenAddresses(networks, config));
+        answering.TakeOver(networks);
     }
 
     public ApplyOutcome Apply(Snapshot snapshot, IReadOnlySet<string> suppressed, bool whole)
@@ -253,8 +254,9 @@ internal sealed partial class DataPlane(
         var config = dnsPlanner.Plan(pass.Snapshot, synced: true, time.GetUtcNow(), pass.Suppressed);
         dns.Apply(config);
         // Before the listeners, which let go of what nobody took over.
-        answering.Apply(AnsweredNetworks(pass.Snapshot, config, overlayConfig), pass.Whole);
-        var listen = ListenAddresses(pass.Snapshot, config);
+        var networks = AnsweredNetworks(pass.Snapshot, config, overlayConfig);
+        answering.Apply(networks, pass.Whole);
+        var listen = ListenAddresses(networks, config);
         if (!pass.Whole && _listening.SequenceEqual(listen))
         {
             _dnsPart.Reached(pass.Snapshot.Revision);
@@ -291,16 +293,11 @@ internal sealed partial class DataPlane(
         }).ToList();
     }
 
-    private List<DnsListenAddress> ListenAddresses(Snapshot snapshot, DnsConfig config)
-    {
-        var node = facts();
-        return
-        [
-            .. config.Networks.SelectMany(network => network.ListenerAddresses.Concat(config.FixedAddresses).Select(address =>
-                new DnsListenAddress(network.Id, ObjectNames.Netns(node.NodeId, snapshot.Networks[network.Id]), address))),
-            .. config.FixedAddresses.Select(address => new DnsListenAddress(null, null, address)),
-        ];
-    }
+    private static List<DnsListenAddress> ListenAddresses(List<AnsweredNetwork> networks, DnsConfig config) =>
+    [
+        .. networks.SelectMany(network => network.Addresses.Select(address => new DnsListenAddress(network.NetworkId, network.Netns, address))),
+        .. config.FixedAddresses.Select(address => new DnsListenAddress(null, null, address)),
+    ];
 
     /// <summary>What the last application was made from and what it brought about.</summary>
     private sealed record Applied(PlanBasis Basis, NodeFacts Node, OverlayConfig Overlay, VipConfig Vip);

@@ -38,8 +38,7 @@ internal sealed unsafe partial class QueryProcessor
             var network = scope.Find(new ReadOnlySpan<byte>(name + lastAt, relativeLength - lastAt));
             if (network is not null && TryAnswer(ref query, network, name, lastAt, RootOwner, "name.network"))
             {
-                // The clients of a listener see its network first, whatever else they see.
-                _firstChoice = _owner == scope.Views[0];
+                _unambiguous = true;
                 return true;
             }
         }
@@ -52,7 +51,7 @@ internal sealed unsafe partial class QueryProcessor
             if (entry == null)
                 continue;
             Found(network, entry, "name in the client's networks");
-            _firstChoice = query.Labels == 1 && network == scope.Views[0];
+            _unambiguous = query.Labels == 1;
             AnswerEntry(ref query, entry, zone, RootOwner);
             GC.KeepAlive(table);
             return true;
@@ -115,7 +114,7 @@ internal sealed unsafe partial class QueryProcessor
             var dcAt = query.LabelAt[last];
             if (TryQualified(ref query, name, last - 1, dcAt, domainAt, scope))
             {
-                _firstChoice = _owner == scope.Views[0];
+                _unambiguous = true;
                 return true;
             }
 
@@ -125,7 +124,7 @@ internal sealed unsafe partial class QueryProcessor
         }
         else if (TryQualified(ref query, name, last, end, domainAt, scope))
         {
-            _firstChoice = _owner == scope.Views[0];
+            _unambiguous = true;
             return true;
         }
 

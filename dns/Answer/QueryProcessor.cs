@@ -30,10 +30,11 @@ internal sealed unsafe partial class QueryProcessor
     private int _rcode;
     private bool _authenticated;
 
-    // Where the name was found, whether no other network comes before it for any client, and the size of a sole address.
+    // Where the name was found; the network that all clients of the listener see first; whether the name can mean no other
+    // there; and the size of a sole address.
     private NetworkView? _owner;
-    private bool _firstChoice;
-    private bool _ownFirst;
+    private NetworkView? _first;
+    private bool _unambiguous;
     private int _recordSize;
 
     private readonly QueryTap[] _taps;
@@ -65,7 +66,7 @@ internal sealed unsafe partial class QueryProcessor
     /// long as the name's entry stays; else empty. Valid until the next query.
     /// </summary>
     public ReadOnlySpan<byte> LastingRecord =>
-        _firstChoice && _ownFirst && _recordSize > 0 && Query.Type is (ushort)RrType.A or (ushort)RrType.AAAA
+        _unambiguous && _recordSize > 0 && _owner == _first && Query.Type is (ushort)RrType.A or (ushort)RrType.AAAA
             ? new ReadOnlySpan<byte>(_packet + Query.QuestionEnd, _recordSize)
             : default;
 
@@ -86,9 +87,8 @@ internal sealed unsafe partial class QueryProcessor
     public int Process(byte* packet, int length, bool tcp, in ClientAddress client, ListenerView view, bool again = false)
     {
         Scope = null;
-        _owner = null;
-        _firstChoice = false;
-        _ownFirst = view.OwnNetworkFirst;
+        _owner = _first = null;
+        _unambiguous = false;
         _recordSize = 0;
         if (length < Header.Size || (packet[Header.Flags1] & Header.Qr) != 0)
         {
@@ -138,6 +138,7 @@ internal sealed unsafe partial class QueryProcessor
 
         var scope = view.ScopeOf(client);
         Scope = scope;
+        _first = view.OwnNetworkFirst ? scope.Views[0] : null;
         if (!Resolve(ref query, view, scope))
         {
             if (Trace is not null)

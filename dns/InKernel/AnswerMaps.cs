@@ -1,7 +1,6 @@
 using System.Net;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
-using OverlayNet.Dns.Answer;
 using OverlayNet.Kernel;
 using OverlayNet.Kernel.Bpf;
 
@@ -69,7 +68,6 @@ internal struct AnswerRecord
 internal readonly record struct ListenerKey(uint Listeners, uint Unused, ulong First, ulong Second)
 {
     public const int AddressAt = 8;
-    public const int Size = 24;
 
     public static ListenerKey Of(uint listeners, IPAddress address)
     {
@@ -169,8 +167,8 @@ internal sealed class AnswerMaps : IDisposable
         {
             return new AnswerMaps(
                 Make(BpfMapType.Hash, "on.dns.answers", AnswerKey.Size, AnswerRecord.Size, MostAnswers, BpfMapFlags.NoPreallocation),
-                Make(BpfMapType.Hash, "on.dns.listen", ListenerKey.Size, Unsafe.SizeOf<ListenerValue>(), MostListeners, BpfMapFlags.NoPreallocation),
-                Make(BpfMapType.LruHash, "on.dns.clients", 16, 16, MostClients),
+                Make(BpfMapType.Hash, "on.dns.listen", Unsafe.SizeOf<ListenerKey>(), Unsafe.SizeOf<ListenerValue>(), MostListeners, BpfMapFlags.NoPreallocation),
+                Make(BpfMapType.LruHash, "on.dns.clients", 16, Unsafe.SizeOf<ClientWindow>(), MostClients),
                 Make(BpfMapType.Array, "on.dns.counters", sizeof(uint), Unsafe.SizeOf<AnswerCounters>(), 1, BpfMapFlags.Mappable));
         }
         catch

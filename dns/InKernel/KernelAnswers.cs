@@ -1,5 +1,4 @@
 using System.Net;
-using System.Runtime.CompilerServices;
 using Microsoft.Win32.SafeHandles;
 using OverlayNet.Kernel;
 using OverlayNet.Kernel.Bpf;
@@ -145,7 +144,8 @@ public sealed class KernelAnswers : IDisposable
                 before.Dispose();
             try
             {
-                RemoveLeftBehind();
+                Delete(_leftBehind);
+                _leftBehind.Clear();
                 var program = listeners.Program ??= Load(listeners.Number, listeners.Port);
                 if (inherited is not null && inherited.Describe().InterfaceIndex == interfaceIndex)
                 {
@@ -332,12 +332,9 @@ public sealed class KernelAnswers : IDisposable
 
     private void TakeOut(IReadOnlyCollection<AnswerKey> keys)
     {
-        if (keys.Count == 0)
-            return;
         try
         {
-            _maps.Answers.RemoveAll<AnswerKey>(keys.ToArray());
-            Interlocked.Increment(ref _maps.Counted[0].Generation);
+            Delete(keys);
         }
         catch (KernelException)
         {
@@ -353,13 +350,12 @@ public sealed class KernelAnswers : IDisposable
         }
     }
 
-    private void RemoveLeftBehind()
+    private void Delete(IReadOnlyCollection<AnswerKey> keys)
     {
-        if (_leftBehind.Count == 0)
+        if (keys.Count == 0)
             return;
-        _maps.Answers.RemoveAll<AnswerKey>(_leftBehind.ToArray());
+        _maps.Answers.RemoveAll<AnswerKey>(keys.ToArray());
         Interlocked.Increment(ref _maps.Counted[0].Generation);
-        _leftBehind.Clear();
     }
 
     private BpfProgram Load(uint listeners, int port) => BpfProgram.Load(

@@ -51,7 +51,7 @@ internal sealed unsafe class UdpLoop : IDisposable
     // How many messages' fields the last receive wrote.
     private int _written;
 
-    public UdpLoop(int number, QueryProcessor processor, RateLimiter limiter, IForwardSink forward, TimeProvider time, KernelAnswers? kernel = null)
+    public UdpLoop(int number, QueryProcessor processor, RateLimiter limiter, IForwardSink forward, TimeProvider time, KernelAnswers? kernel)
     {
         _processor = processor;
         _limiter = limiter;

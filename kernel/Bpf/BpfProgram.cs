@@ -18,15 +18,8 @@ public sealed unsafe class BpfProgram : BpfObject
     /// <summary>The first 64 bits of the SHA hash of the instructions, map references left out: equal for equal code.</summary>
     public ulong Tag => Info<BpfSystemCall.ProgramInfo>(Fd, Name).Tag;
 
-    /// <summary>How often the program ran and for how many ns in all, while <c>kernel.bpf_stats_enabled</c> was set (Linux 5.1).</summary>
-    public (ulong Count, ulong Nanoseconds) Runs
-    {
-        get
-        {
-            var info = Info<BpfSystemCall.ProgramInfo>(Fd, Name);
-            return (info.RunCount, info.RunTimeNs);
-        }
-    }
+    /// <summary>How many ns the program ran in all, while <c>kernel.bpf_stats_enabled</c> was set (Linux 5.1).</summary>
+    public ulong RunTimeNs => Info<BpfSystemCall.ProgramInfo>(Fd, Name).RunTimeNs;
 
     /// <summary>Opens a loaded program by <see cref="Id"/>.</summary>
     /// <exception cref="KernelException">ENOENT: it is gone.</exception>

@@ -13,6 +13,10 @@ public sealed class RouteLinks(NetlinkSocket socket)
         return socket.Dump(ref writer, RouteLinkCodec.Parse, "list links");
     }
 
+    /// <summary>The link of a name that must be there.</summary>
+    /// <exception cref="KernelException">ENODEV: there is none; or any other refusal.</exception>
+    public Link Require(string name) => Get(name) ?? throw new KernelException($"interface {name}", Libc.ENODEV, "there is no such interface");
+
     /// <returns>The link, or null when there is none of that name or index.</returns>
     /// <exception cref="NetlinkException">Any other refusal.</exception>
     public Link? Get(LinkRef link)

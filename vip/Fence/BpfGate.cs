@@ -33,7 +33,7 @@ public sealed class BpfGate : IFenceGate
             var links = new RouteLinks(route);
             foreach (var name in config.Interfaces.Distinct())
             {
-                var link = links.Get(name) ?? throw new KernelException($"interface {name}", 19, "there is no such interface");
+                var link = links.Require(name);
                 Attach(config, link.Index, BpfAttachType.TcxIngress, $"in-{name.Replace('.', '_')}");
                 Attach(config, link.Index, BpfAttachType.TcxEgress, $"out-{name.Replace('.', '_')}");
             }

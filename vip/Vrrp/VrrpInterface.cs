@@ -28,8 +28,8 @@ public sealed class VrrpInterface : IDisposable
         {
             _addresses = new RouteAddresses(_route);
             _links = new RouteLinks(_route);
-            _link = Link(interfaceName);
-            _addressLink = addressInterface is null ? _link : Link(addressInterface);
+            _link = _links.Require(interfaceName);
+            _addressLink = addressInterface is null ? _link : _links.Require(addressInterface);
             Socket = new VrrpSocket(config, interfaceName, _link.Index);
             _frames = new PacketSender(_addressLink.Index);
         }
@@ -101,8 +101,6 @@ public sealed class VrrpInterface : IDisposable
     }
 
     private bool OnMacvlan => _addressLink.Index != _link.Index;
-
-    private Link Link(string name) => _links.Get(name) ?? throw new KernelException($"interface {name}", 19, "there is no such interface");
 
     // A virtual address must not become the source of the node's own connections: IPv6 ones are deprecated from the start.
     private LinkAddress Configured(VirtualAddress address) => new()

@@ -277,7 +277,7 @@ internal sealed partial class FloatingVipRunner : IDisposable
         var links = new RouteLinks(socket);
         foreach (var macvlan in plan.Macvlans.Where(macvlan => links.Get(macvlan.Name) is null))
         {
-            var parent = links.Get(macvlan.Parent) ?? throw new KernelException($"interface {macvlan.Parent}", 19, "there is no such interface");
+            var parent = links.Require(macvlan.Parent);
             links.Add(new MacvlanSpec { Name = macvlan.Name, Parent = parent.Index, Mac = new MacAddress(macvlan.Mac) });
             links.Set(macvlan.Name, new LinkChange { Alias = $"overlaynet:vip:{plan.Set}" });
             // The parent would answer ARP for the macvlan's addresses with its own MAC address (as keepalived sets it for use_vmac).

@@ -81,7 +81,7 @@ public sealed class KernelAnswersTests : IDisposable
                     {
                         // Another name by its letters' case, so that every combination meets the daemon first.
                         var query = Query(name, type, (byte)flags1, (byte)flags2, opt);
-                        _server.ForgetKernelAnswers();
+                        _kernel.Clear();
                         var first = Exchange(socket, query);
                         Assert.Equal(1, first[7]);
                         var before = _kernel.Counts.Answered;
@@ -349,7 +349,7 @@ public sealed class KernelAnswersTests : IDisposable
             using var socket = Connect(gateway);
             foreach (var query in new[] { Query("web", 1), Query("web.front", 28, opt: Opt(1232)) })
             {
-                _server.ForgetKernelAnswers();
+                _kernel.Clear();
                 var first = Exchange(socket, query);
                 var before = _kernel.Counts.Answered;
                 var second = Exchange(socket, query);
